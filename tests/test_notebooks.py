@@ -53,3 +53,12 @@ def test_a_module_is_named_as_its_notebook(path):
 def test_saved_outputs_hold_no_error(path):
     cells = json.loads(path.read_text())["cells"]
     assert [o for c in cells for o in c.get("outputs", []) if o["output_type"] == "error"] == []
+
+
+def test_the_readme_is_the_index_notebook():
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        from readme import readme
+    finally:
+        sys.path.pop(0)
+    assert (ROOT / "README.md").read_text(encoding="utf-8") == readme()
