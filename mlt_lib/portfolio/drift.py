@@ -40,4 +40,4 @@ def turnover(
     if before.isna().any() or after.isna().any():
         raise DataError("turnover: a weight is NaN; a name that isn't held weighs 0.")
     change = after.sub(before, fill_value=0.0).to_numpy()
-    return float(min(change[change > 0].sum(), -change[change < 0].sum()))
+    return float(min(change.clip(min=0).sum(), (-change).clip(min=0).sum()))
