@@ -17,19 +17,18 @@ def drift(
     growth: pd.Series,  # symbol -> price now over price then (1.02 = up 2 %)
 ) -> pd.Series:  # symbol -> share of the book now
     "What a book weighs after prices moved by the gross factors `growth`."
-    factors = growth.reindex(weights.index)
-    unknown = weights.index[(weights != 0) & ~(np.isfinite(factors) & (factors >= 0))]
-    if len(unknown):
-        raise DataError(
-            f"drift: no usable growth for {', '.join(map(str, unknown))}, held in the book; give its prices."
-        )
-    grown = weights * factors.fillna(0.0)
-    book = 1.0 + float((grown - weights).sum())
+    held, factors = weights.to_numpy(dtype=float), growth.reindex(weights.index).to_numpy(dtype=float)
+    unknown = ~np.isfinite(held) | (held != 0) & ~(np.isfinite(factors) & (factors >= 0))
+    if unknown.any():
+        names = ", ".join(map(str, weights.index[unknown]))
+        raise DataError(f"drift: no usable weight or growth for {names}; give the prices of what the book holds.")
+    grown = np.where(held != 0, held * factors, 0.0)
+    book = 1.0 + float((grown - held).sum())
     if not book > 0:
         raise DataError(
             f"drift: the book grew to {book:.4f} of itself, nothing is left to weigh; check prices and gross."
         )
-    return grown / book
+    return pd.Series(grown / book, weights.index, name=weights.name)
 
 # %% ../../nbs/portfolio/drift.ipynb #a7fdc495
 def turnover(

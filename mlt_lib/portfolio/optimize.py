@@ -94,10 +94,12 @@ def _require_feasible(n: int, rules: Rules) -> None:
 
 def _factor(covariance: pd.DataFrame, names: pd.Index) -> np.ndarray:
     "The Cholesky factor of the covariance of `names`."
-    lost = names.difference(covariance.index).union(names.difference(covariance.columns))
-    if len(lost):
-        raise DataError(f"covariance: no row or column for {', '.join(map(str, lost))}; estimate it on the same names.")
-    matrix = covariance.reindex(index=names, columns=names).to_numpy(dtype=float)
+    if not (covariance.index.equals(names) and covariance.columns.equals(names)):
+        lost = [str(name) for name in names if not (name in covariance.index and name in covariance.columns)]
+        if lost:
+            raise DataError(f"covariance: no row or column for {', '.join(lost)}; estimate it on the same names.")
+        covariance = covariance.loc[names, names]
+    matrix = covariance.to_numpy(dtype=float)
     if not (np.isfinite(matrix).all() and np.allclose(matrix, matrix.T, rtol=1e-8, atol=1e-12)):
         raise DataError("covariance: it must be finite and symmetric; estimate it from complete returns.")
     try:

@@ -18,7 +18,7 @@ from ..market.panel import check_prices, simple_returns
 from ..models.combine import blend, forecast
 from ..models.preparation import rank_map
 from ..portfolio.drift import drift
-from ..portfolio.optimize import Rules, mean_variance
+from ..portfolio.optimize import Optimum, Rules, mean_variance
 from ..risk.covariance import ledoit_wolf
 from . import low_volatility, momentum
 
@@ -82,68 +82,78 @@ class Decision:
         return f"<p>Decided on {self.session:%Y-%m-%d}, {self.status}</p>" + self.table().round(4).to_html()
 
 # %% ../../nbs/strategies/ensemble.ipynb #39fd14ef
-def _tail(prices: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
-    "The rows a decision may look at, checked, symbols in order."
-    need = history_days(recipe)
-    if len(prices) < need:
-        last = f" up to {prices.index[-1]:%Y-%m-%d}" if len(prices) else ""
-        raise DataError(
-            f"decide: {len(prices)} rows of prices{last}, {need} are needed; begin later or give more history."
-        )
-    tail = prices.iloc[-need:].sort_index(axis=1)
-    return check_prices(pd.DataFrame(np.array(tail, dtype=float, order="C"), tail.index, tail.columns))
+@dataclass(frozen=True)
+class _Evidence:
+    "What decisions are taken from: sessions x symbols each, symbols in order."
+
+    ranks: dict[str, pd.DataFrame]  # sleeve, or "combined" -> ranks in [-0.5, 0.5]
+    returns: np.ndarray  # simple returns
+    opinions: np.ndarray  # the combined ranks again, as numbers
 
 
-def _scores(tail: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
-    "Ranks of each sleeve on the last row, and their blend: symbols down."
-    ranks = {name: rank_map(SLEEVES[name](tail).iloc[[-1]]) for name in recipe.sleeves}
+def _evidence(prices: pd.DataFrame, recipe: Recipe) -> _Evidence:
+    "Scores and returns of all rows."
+    ordered = check_prices(prices.sort_index(axis=1))
+    ranks = {name: rank_map(SLEEVES[name](ordered)) for name in recipe.sleeves}
     ranks["combined"] = blend(dict(ranks))
-    return pd.DataFrame({name: rank.iloc[0] for name, rank in ranks.items()})
+    return _Evidence(ranks, simple_returns(ordered).to_numpy(), ranks["combined"].to_numpy())
+
+# %% ../../nbs/strategies/ensemble.ipynb #a85519a1
+def _best_book(
+    evidence: _Evidence, row: int, session: pd.Timestamp, held: pd.Series, recipe: Recipe
+) -> tuple[Optimum, pd.Series]:
+    "The optimum and the forecast behind it, from the evidence up to `row`."
+    window = evidence.returns[row - recipe.covariance_days + 1 : row + 1]
+    investable = np.isfinite(window).all(axis=0) & np.isfinite(evidence.opinions[row])
+    names = evidence.ranks["combined"].columns[investable]
+    if len(names) < 2:
+        raise DataError(
+            f"decide: {len(names)} names have {recipe.covariance_days} complete returns and a score on "
+            f"{session:%Y-%m-%d}; a portfolio needs at least two."
+        )
+    covariance = ledoit_wolf(pd.DataFrame(window[:, investable], columns=names)) * 252
+    volatility = pd.Series(np.sqrt(np.diag(covariance)), names)
+    outlook = forecast(pd.Series(evidence.opinions[row, investable], names), volatility, recipe.ic)
+    return mean_variance(outlook, covariance, held, recipe.rules), outlook
 
 
 def _held(book: pd.Series, symbols: pd.Index) -> pd.Series:
     "The book on the symbols, or an error if it holds something else."
-    strangers = [str(name) for name, weight in book.items() if weight != 0 and name not in symbols]
+    strangers = [str(name) for name in book.index[(book != 0).to_numpy()] if name not in symbols]
     if strangers:
-        raise DataError(f"decide: the book holds {', '.join(strangers)} and the prices have no such column; add it.")
+        raise DataError(f"book: holds {', '.join(strangers)}, and the prices have no such column; add it.")
     return book.reindex(symbols, fill_value=0.0).astype(float).rename("book")
 
-
+# %% ../../nbs/strategies/ensemble.ipynb #e3c1474c
 def decide(
     prices: pd.DataFrame,  # sessions x symbols; the last row is the session of the decision
     book: pd.Series,  # symbol -> share of the model book now; empty = all cash
     recipe: Recipe = Recipe(),  # noqa: B008 (frozen)
 ) -> Decision:
     "What to hold, decided at the close of the last row of `prices`."
-    tail = _tail(prices, recipe)
-    scores, held = _scores(tail, recipe), _held(book, tail.columns)
-    returns = simple_returns(tail).iloc[-recipe.covariance_days :]
-    investable = returns.notna().all() & scores["combined"].notna()
-    names = tail.columns[investable]
-    if len(names) < 2:
+    need, order = history_days(recipe), prices.columns
+    if len(prices) < need:
+        last = f" up to {prices.index[-1]:%Y-%m-%d}" if len(prices) else ""
         raise DataError(
-            f"decide: {len(names)} names have {recipe.covariance_days} complete returns and a score on "
-            f"{tail.index[-1]:%Y-%m-%d}; a portfolio needs at least two."
+            f"decide: {len(prices)} rows of prices{last}, {need} are needed; begin later or give more history."
         )
-    covariance = ledoit_wolf(returns[names]) * 252
-    volatility = pd.Series(np.sqrt(np.diag(covariance)), names)
-    outlook = forecast(scores.loc[names, "combined"], volatility, recipe.ic)
-    optimum = mean_variance(outlook, covariance, held, recipe.rules)
-    order = prices.columns
+    session, held = prices.index[-1], _held(book, order)
+    evidence = _evidence(prices.iloc[-need:], recipe)
+    optimum, outlook = _best_book(evidence, need - 1, session, held, recipe)
     return Decision(
-        session=tail.index[-1],
+        session=session,
         weights=optimum.weights.reindex(order, fill_value=0.0),
-        book=held.reindex(order),
-        scores=scores.reindex(order),
+        book=held,
+        scores=pd.DataFrame({name: rank.iloc[-1] for name, rank in evidence.ranks.items()}).reindex(order),
         forecast=outlook.reindex(order).rename("forecast"),
         status=optimum.status,
     )
 
 # %% ../../nbs/strategies/ensemble.ipynb #f83285f8
-def _last_known(prices: pd.DataFrame, row: int) -> pd.Series:
-    "Prices on a row, or the last ones before it."
-    known = prices.iloc[row]
-    return prices.iloc[: row + 1].ffill().iloc[-1] if known.isna().any() else known
+def _last_known(prices: pd.DataFrame, row: int, names: pd.Index) -> pd.Series:
+    "Prices of the names on a row, or their last ones before it."
+    known = prices.iloc[row][names]
+    return prices[names].iloc[: row + 1].ffill().iloc[-1] if known.isna().any() else known
 
 
 def model_book(
@@ -151,11 +161,11 @@ def model_book(
     prices: pd.DataFrame,  # sessions x symbols, from the last decision before the last row at the latest
 ) -> pd.Series:  # symbol -> share of the book at the close of the last row
     "What the targets decided strictly before the last row weigh on it."
-    before = targets.index[targets.index < prices.index[-1]]
-    if before.empty:
+    past = targets if targets.index.is_monotonic_increasing else targets.sort_index()
+    at = int(past.index.searchsorted(prices.index[-1])) - 1
+    if at < 0:
         return pd.Series(0.0, prices.columns, name="book")
-    decided = before.max()
-    wanted = _held(targets.loc[decided], prices.columns)
+    decided, wanted = past.index[at], _held(past.iloc[at], prices.columns)
     if decided < prices.index[0]:
         raise DataError(
             f"model book: the last decision is of {decided:%Y-%m-%d} and prices begin {prices.index[0]:%Y-%m-%d}; "
@@ -163,10 +173,18 @@ def model_book(
         )
     names = wanted.index[wanted.to_numpy() != 0].sort_values()
     row = int(prices.index.searchsorted(decided, side="right"))
-    now, then = (_last_known(prices[names], at) for at in (len(prices) - 1, row))
-    return drift(wanted[names], now / then).reindex(prices.columns, fill_value=0.0).rename("book")
+    growth = _last_known(prices, len(prices) - 1, names) / _last_known(prices, row, names)
+    return drift(wanted[names], growth).reindex(prices.columns, fill_value=0.0).rename("book")
 
 # %% ../../nbs/strategies/ensemble.ipynb #7d26414e
+def _decision_rows(prices: pd.DataFrame, recipe: Recipe, start: pd.Timestamp | str | None) -> np.ndarray:
+    "The rows of prices to decide on: decision sessions from `start` with enough history."
+    sessions = pd.DatetimeIndex(prices.index[history_days(recipe) - 1 :])
+    if start is not None:
+        sessions = sessions[sessions >= pd.Timestamp(start)]
+    return prices.index.get_indexer(decision_sessions(sessions, recipe.every))
+
+
 def weights(
     prices: pd.DataFrame,  # sessions x symbols
     recipe: Recipe = Recipe(),  # noqa: B008 (frozen)
@@ -174,14 +192,12 @@ def weights(
     progress: Callable[[int, int], None] | None = None,  # called with decisions done and in all
 ) -> pd.DataFrame:  # decision sessions x symbols, shares of the book
     "What the desk would have decided on each decision session, walking forward from cash."
-    sessions = prices.index[history_days(recipe) - 1 :]
-    sessions = decision_sessions(sessions if start is None else sessions[sessions >= pd.Timestamp(start)], recipe.every)
-    decided = np.zeros((len(sessions), prices.shape[1]))
-    targets = pd.DataFrame(columns=prices.columns, index=sessions[:0], dtype=float)
-    for done, (session, row) in enumerate(zip(sessions, prices.index.get_indexer(sessions), strict=True)):
-        seen = prices.iloc[: row + 1]
-        target = decide(seen, model_book(targets, seen), recipe).weights
-        decided[done], targets = target, target.to_frame(session).T
+    evidence, rows = _evidence(prices, recipe), _decision_rows(prices, recipe, start)
+    targets = pd.DataFrame(np.zeros((len(rows), prices.shape[1])), prices.index[rows], prices.columns)
+    for done, row in enumerate(rows):
+        book = model_book(targets.iloc[max(done - 1, 0) : done], prices.iloc[: row + 1])
+        optimum, _ = _best_book(evidence, row, prices.index[row], book, recipe)
+        targets.iloc[done] = optimum.weights.reindex(prices.columns, fill_value=0.0).to_numpy()
         if progress:
-            progress(done + 1, len(sessions))
-    return pd.DataFrame(decided, sessions, prices.columns)
+            progress(done + 1, len(rows))
+    return targets
