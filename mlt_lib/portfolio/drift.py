@@ -6,6 +6,8 @@
 __all__ = ['drift', 'turnover']
 
 # %% ../../nbs/portfolio/drift.ipynb #8d400f75
+from math import fsum
+
 import numpy as np
 import pandas as pd
 
@@ -23,7 +25,7 @@ def drift(
         names = ", ".join(map(str, weights.index[unknown]))
         raise DataError(f"drift: no usable weight or growth for {names}; give the prices of what the book holds.")
     grown = np.where(held != 0, held * factors, 0.0)
-    book = 1.0 + float((grown - held).sum())
+    book = 1.0 + fsum(grown - held)
     if not book > 0:
         raise DataError(
             f"drift: the book grew to {book:.4f} of itself, nothing is left to weigh; check prices and gross."

@@ -100,7 +100,7 @@ def _factor(covariance: pd.DataFrame, names: pd.Index) -> np.ndarray:
             raise DataError(f"covariance: no row or column for {', '.join(lost)}; estimate it on the same names.")
         covariance = covariance.loc[names, names]
     matrix = covariance.to_numpy(dtype=float)
-    if not (np.isfinite(matrix).all() and np.allclose(matrix, matrix.T, rtol=1e-8, atol=1e-12)):
+    if not (np.isfinite(matrix).all() and np.abs(matrix - matrix.T).max() <= 1e-8 * np.abs(matrix).max()):
         raise DataError("covariance: it must be finite and symmetric; estimate it from complete returns.")
     try:
         return np.linalg.cholesky(matrix)

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ..errors import DataError, SettingsError
 from ..market.calendar import EVERY, decision_sessions
+from ..market.characteristics import volatility
 from ..market.panel import check_prices, simple_returns
 from ..models.combine import blend, forecast
 from ..models.preparation import rank_map
@@ -62,7 +63,7 @@ def history_days(
     return max(recipe.covariance_days + 1, *(_HISTORY[name] for name in recipe.sleeves))
 
 # %% ../../nbs/strategies/ensemble.ipynb #53375b63
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Decision:
     "What was decided on a session, and everything that it was decided from."
 
@@ -78,6 +79,9 @@ class Decision:
         numbers = {"forecast": self.forecast, "book": self.book, "target": self.weights}
         return self.scores.assign(**numbers).sort_values("target", ascending=False, kind="stable")
 
+    def __repr__(self) -> str:
+        return f"Decision({self.session:%Y-%m-%d}, {int((self.weights > 0).sum())} names, {self.status})"
+
     def _repr_html_(self) -> str:
         return f"<p>Decided on {self.session:%Y-%m-%d}, {self.status}</p>" + self.table().round(4).to_html()
 
@@ -87,34 +91,34 @@ class _Evidence:
     "What decisions are taken from: sessions x symbols each, symbols in order."
 
     ranks: dict[str, pd.DataFrame]  # sleeve, or "combined" -> ranks in [-0.5, 0.5]
+    forecasts: pd.DataFrame  # per year; NaN = the name is left out
     returns: np.ndarray  # simple returns
-    opinions: np.ndarray  # the combined ranks again, as numbers
 
 
 def _evidence(prices: pd.DataFrame, recipe: Recipe) -> _Evidence:
-    "Scores and returns of all rows."
+    "Scores, forecasts and returns of all rows."
     ordered = check_prices(prices.sort_index(axis=1))
     ranks = {name: rank_map(SLEEVES[name](ordered)) for name in recipe.sleeves}
     ranks["combined"] = blend(dict(ranks))
-    return _Evidence(ranks, simple_returns(ordered).to_numpy(), ranks["combined"].to_numpy())
+    risk = volatility(ordered, window=recipe.covariance_days)
+    opinions = np.where(risk.notna(), ranks["combined"], np.nan)
+    forecasts = forecast(pd.DataFrame(opinions, ordered.index, ordered.columns), risk, recipe.ic)
+    return _Evidence(ranks, forecasts, simple_returns(ordered).to_numpy())
 
 # %% ../../nbs/strategies/ensemble.ipynb #a85519a1
-def _best_book(
-    evidence: _Evidence, row: int, session: pd.Timestamp, held: pd.Series, recipe: Recipe
-) -> tuple[Optimum, pd.Series]:
-    "The optimum and the forecast behind it, from the evidence up to `row`."
-    window = evidence.returns[row - recipe.covariance_days + 1 : row + 1]
-    investable = np.isfinite(window).all(axis=0) & np.isfinite(evidence.opinions[row])
-    names = evidence.ranks["combined"].columns[investable]
-    if len(names) < 2:
+def _best_book(evidence: _Evidence, row: int, held: pd.Series, recipe: Recipe) -> Optimum:
+    "The optimum for the book `held`, from the evidence up to `row`."
+    outlook = evidence.forecasts.iloc[row]
+    investable = outlook.notna().to_numpy()
+    if investable.sum() < 2:
         raise DataError(
-            f"decide: {len(names)} names have {recipe.covariance_days} complete returns and a score on "
-            f"{session:%Y-%m-%d}; a portfolio needs at least two."
+            f"decide: {investable.sum()} names have {recipe.covariance_days} complete returns and a score on "
+            f"{outlook.name:%Y-%m-%d}; a portfolio needs at least two."
         )
-    covariance = ledoit_wolf(pd.DataFrame(window[:, investable], columns=names)) * 252
-    volatility = pd.Series(np.sqrt(np.diag(covariance)), names)
-    outlook = forecast(pd.Series(evidence.opinions[row, investable], names), volatility, recipe.ic)
-    return mean_variance(outlook, covariance, held, recipe.rules), outlook
+    outlook = outlook[investable]
+    window = evidence.returns[row - recipe.covariance_days + 1 : row + 1, investable]
+    covariance = ledoit_wolf(pd.DataFrame(np.ascontiguousarray(window), columns=outlook.index)) * 252
+    return mean_variance(outlook, covariance, held, recipe.rules)
 
 
 def _held(book: pd.Series, symbols: pd.Index) -> pd.Series:
@@ -139,21 +143,21 @@ def decide(
         )
     session, held = prices.index[-1], _held(book, order)
     evidence = _evidence(prices.iloc[-need:], recipe)
-    optimum, outlook = _best_book(evidence, need - 1, session, held, recipe)
+    optimum = _best_book(evidence, need - 1, held, recipe)
     return Decision(
         session=session,
         weights=optimum.weights.reindex(order, fill_value=0.0),
         book=held,
         scores=pd.DataFrame({name: rank.iloc[-1] for name, rank in evidence.ranks.items()}).reindex(order),
-        forecast=outlook.reindex(order).rename("forecast"),
+        forecast=evidence.forecasts.iloc[-1].reindex(order).rename("forecast"),
         status=optimum.status,
     )
 
 # %% ../../nbs/strategies/ensemble.ipynb #f83285f8
-def _last_known(prices: pd.DataFrame, row: int, names: pd.Index) -> pd.Series:
-    "Prices of the names on a row, or their last ones before it."
-    known = prices.iloc[row][names]
-    return prices[names].iloc[: row + 1].ffill().iloc[-1] if known.isna().any() else known
+def _last_known(prices: pd.DataFrame, row: int, held: np.ndarray) -> pd.Series:
+    "Prices on a row; for what is held, the last ones before it where it has none."
+    known = prices.iloc[row]
+    return prices.iloc[: row + 1].ffill().iloc[-1] if known.isna().to_numpy()[held].any() else known
 
 
 def model_book(
@@ -171,10 +175,9 @@ def model_book(
             f"model book: the last decision is of {decided:%Y-%m-%d} and prices begin {prices.index[0]:%Y-%m-%d}; "
             "give prices from the decision on."
         )
-    names = wanted.index[wanted.to_numpy() != 0].sort_values()
-    row = int(prices.index.searchsorted(decided, side="right"))
-    growth = _last_known(prices, len(prices) - 1, names) / _last_known(prices, row, names)
-    return drift(wanted[names], growth).reindex(prices.columns, fill_value=0.0).rename("book")
+    held, row = wanted.to_numpy() != 0, int(prices.index.searchsorted(decided, side="right"))
+    growth = _last_known(prices, len(prices) - 1, held) / _last_known(prices, row, held)
+    return drift(wanted, growth).rename("book")
 
 # %% ../../nbs/strategies/ensemble.ipynb #7d26414e
 def _decision_rows(prices: pd.DataFrame, recipe: Recipe, start: pd.Timestamp | str | None) -> np.ndarray:
@@ -196,7 +199,7 @@ def weights(
     targets = pd.DataFrame(np.zeros((len(rows), prices.shape[1])), prices.index[rows], prices.columns)
     for done, row in enumerate(rows):
         book = model_book(targets.iloc[max(done - 1, 0) : done], prices.iloc[: row + 1])
-        optimum, _ = _best_book(evidence, row, prices.index[row], book, recipe)
+        optimum = _best_book(evidence, row, book, recipe)
         targets.iloc[done] = optimum.weights.reindex(prices.columns, fill_value=0.0).to_numpy()
         if progress:
             progress(done + 1, len(rows))
