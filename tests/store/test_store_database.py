@@ -1,0 +1,406 @@
+"The database: built by its migrations, strict about whose it is, all or nothing."
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, inspect, select, text
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from mlt_lib.errors import StoreError
+from mlt_lib.store import database
+from mlt_lib.store.database import make_engine, migrations_folder, open_database, revisions, snapshot, transaction
+from mlt_lib.store.schema import Instrument, Record
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "state" / "desk.db"
+
+
+@pytest.fixture
+def engine(path):
+    engine = open_database(f"sqlite:///{path}")
+    yield engine
+    engine.dispose()
+
+
+def apple() -> Instrument:
+    return Instrument(symbol="AAPL", name="Apple", source="test")
+
+
+def count(engine) -> int:
+    with snapshot(engine) as session:
+        return session.scalar(select(func.count()).select_from(Instrument))
+
+
+# models and migrations
+
+
+def test_the_models_are_what_the_migrations_build(engine):
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Record.metadata) == []
+
+
+def test_constraints_and_options_agree_too(engine, tmp_path):
+    "What alembic's comparison leaves out: keys, checks, uniqueness, nullability and the options of a table."
+    modelled = make_engine(f"sqlite:///{tmp_path}/models.db")
+    Record.metadata.create_all(modelled)
+
+    def shape(made):
+        found = inspect(made)
+        with made.connect() as connection:
+            sql = dict(connection.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'table'")).all())
+        return {
+            t: (
+                [(c["name"], str(c["type"]), c["nullable"]) for c in found.get_columns(t)],
+                found.get_pk_constraint(t),
+                sorted(map(str, found.get_foreign_keys(t))),
+                sorted(map(str, found.get_unique_constraints(t))),
+                sorted(map(str, found.get_indexes(t))),
+                sorted((c["name"], " ".join(c["sqltext"].split())) for c in found.get_check_constraints(t)),
+                "WITHOUT ROWID" in sql[t],
+                "AUTOINCREMENT" in sql[t],
+            )
+            for t in found.get_table_names()
+            if t != "alembic_version"
+        }
+
+    migrated, expected = shape(engine), shape(modelled)
+    modelled.dispose()
+    assert set(migrated) == set(expected) == set(Record.metadata.tables)
+    for table in expected:
+        assert migrated[table] == expected[table], table
+
+
+def test_the_head_is_alembics_head():
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()))
+    script = ScriptDirectory.from_config(config)
+    assert script.get_current_head() == revisions()[-1]
+    assert [r.revision for r in script.walk_revisions()][::-1] == list(revisions())
+
+
+def test_down_and_up_again(engine):
+    from alembic import command
+    from alembic.config import Config
+
+    with engine.execution_options(writes=True).begin() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(migrations_folder()))
+        command.downgrade(config, "base")
+        assert inspect(connection).get_table_names() == ["alembic_version"]
+        command.upgrade(config, "head")
+    assert set(Record.metadata.tables) < set(inspect(engine).get_table_names())
+
+
+def later_release(tmp_path, body: str) -> Path:
+    "The desk's migrations and one more."
+    folder = tmp_path / "migrations"
+    shutil.copytree(migrations_folder(), folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "versions/0002_more.py").write_text(
+        f"import sqlalchemy as sa\nfrom alembic import op\nrevision, down_revision = '0002', '0001'\n"
+        f"branch_labels = depends_on = None\ndef upgrade():\n{body}\n"
+    )
+    return folder
+
+
+def test_an_older_database_is_brought_up_with_its_rows(engine, path, tmp_path):
+    with transaction(engine) as session:
+        session.add(apple())
+    engine.dispose()
+    body = "    with op.batch_alter_table('instruments') as t:\n        t.add_column(sa.Column('sector', sa.Text()))"
+    newer = open_database(f"sqlite:///{path}", folder=later_release(tmp_path, body))
+    assert "sector" in [c["name"] for c in inspect(newer).get_columns("instruments")]
+    assert count(newer) == 1
+    with newer.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+    newer.dispose()
+    with pytest.raises(StoreError, match=r"made by a newer version \(revision 0002\); upgrade mlt_lib or choose"):
+        open_database(f"sqlite:///{path}")
+
+
+def test_a_migration_that_breaks_leaves_nothing_behind(engine, path, tmp_path):
+    engine.dispose()
+    folder = later_release(
+        tmp_path, "    op.create_table('half', sa.Column('a', sa.Text()))\n    raise OSError('pulled')"
+    )
+    with pytest.raises(OSError, match="pulled"):
+        open_database(f"sqlite:///{path}", folder=folder)
+    again = open_database(f"sqlite:///{path}")
+    assert "half" not in inspect(again).get_table_names()
+    again.dispose()
+
+
+def test_a_migration_that_orphans_rows_is_taken_back(engine, path, tmp_path):
+    with transaction(engine) as session:
+        session.add(apple())
+        session.flush()
+        session.execute(text("INSERT INTO bars VALUES ('s','AAPL','2022-01-03','t','t','t',1,1,1,1,1)"))
+    engine.dispose()
+    folder = later_release(tmp_path, "    op.execute('DELETE FROM instruments')")
+    with pytest.raises(StoreError, match="would orphan rows of bars"):
+        open_database(f"sqlite:///{path}", folder=folder)
+    again = open_database(f"sqlite:///{path}")
+    assert count(again) == 1
+    again.dispose()
+
+
+def test_a_new_database_whose_building_broke_is_built_next_time(path, tmp_path):
+    folder = later_release(tmp_path, "    raise OSError('pulled')")
+    with pytest.raises(OSError, match="pulled"):
+        open_database(f"sqlite:///{path}", folder=folder)
+    engine = open_database(f"sqlite:///{path}")
+    assert count(engine) == 0
+    engine.dispose()
+
+
+def test_the_packaged_folder_is_found_when_there_is_no_checkout(tmp_path, monkeypatch):
+    package = tmp_path / "site/mlt_lib"
+    monkeypatch.setattr(database.mlt_lib, "__file__", str(package / "__init__.py"))
+    with pytest.raises(StoreError, match="install mlt_lib anew"):
+        migrations_folder()
+    shutil.copytree(ROOT / "migrations", package / "assets/migrations")
+    assert migrations_folder() == package / "assets/migrations"
+
+
+# whose database it is
+
+
+def test_sqlite_is_set_straight_on_every_connection(engine):
+    with engine.connect() as one, engine.connect() as two:
+        for connection in (one, two):
+            asked = [
+                connection.exec_driver_sql(f"PRAGMA {p}").scalar()
+                for p in ("synchronous", "foreign_keys", "busy_timeout")
+            ]
+            assert asked == [2, 1, 5000]
+        assert one.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+
+
+def test_another_programs_database_is_refused_untouched(path):
+    path.parent.mkdir()
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE guests (name TEXT)")
+    other.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"desk\.db isn't the desk's: it holds guests and no revision"):
+        open_database(f"sqlite:///{path}")
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"symbol,close\nAAPL,1.0\n" * 100, os.urandom(4096)], ids=["csv", "noise"])
+def test_a_file_that_is_no_database(path, content):
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"desk\.db isn't an SQLite database. Move the file away or choose"):
+        open_database(f"sqlite:///{path}")
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_database_cut_short(engine, path, share):
+    engine.dispose()
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(StoreError, match="is damaged or cut short. Restore a copy"):
+        open_database(f"sqlite:///{path}")
+
+
+def test_no_database_and_none_wanted(path):
+    with pytest.raises(StoreError, match=r"there is no database at .*desk\.db; run `mlt daily`"):
+        open_database(f"sqlite:///{path}", create=False)
+    assert not path.parent.exists()
+    path.parent.mkdir()
+    path.touch()
+    with pytest.raises(StoreError, match="is empty"):
+        open_database(f"sqlite:///{path}", create=False)
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_database_in_memory_is_refused(url):
+    with pytest.raises(StoreError, match="name a file"):
+        open_database(url)
+
+
+@pytest.mark.parametrize("url", ["desk.db", "nosuch://x/y", "sqlite:/desk"])
+def test_no_address_of_a_database(url):
+    with pytest.raises(StoreError, match="no database address"):
+        open_database(url)
+
+
+def test_a_driver_that_is_not_installed():
+    with pytest.raises(StoreError, match="no driver for mysql"):
+        open_database("mysql+pymysql://desk:secret@127.0.0.1/desk")
+
+
+def test_a_password_is_not_shown():
+    assert "secret" not in database.named(database.make_url("postgresql://desk:secret@db/desk"))
+
+
+def test_a_place_where_no_folder_can_be(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="can't be made"):
+        open_database(f"sqlite:///{tmp_path}/file/desk.db")
+
+
+def test_a_folder_in_the_place_of_the_file(path):
+    path.mkdir(parents=True)
+    with pytest.raises(StoreError, match="can't be opened"):
+        open_database(f"sqlite:///{path}")
+
+
+@pytest.mark.process
+@pytest.mark.skipif(os.name != "posix", reason="permissions as POSIX knows them")
+@pytest.mark.parametrize("exists", [False, True], ids=["new", "existing"])
+def test_a_folder_that_may_not_be_written(exists):
+    "Run as nobody where the tests run as root, whom no permission stops."
+    with tempfile.TemporaryDirectory() as outer:  # pytest's own folders are closed to others
+        Path(outer).chmod(0o755)
+        place = Path(outer) / "locked"
+        place.mkdir()
+        if exists:
+            open_database(f"sqlite:///{place}/desk.db").dispose()
+        place.chmod(0o555)
+        code = f"""
+import os, sqlite3
+from mlt_lib.errors import StoreError
+from mlt_lib.store.database import open_database, transaction
+from mlt_lib.store.schema import Instrument
+if os.getuid() == 0: os.setuid(65534)
+try:
+    engine = open_database("sqlite:///{place}/desk.db")
+    with transaction(engine) as session: session.add(Instrument(symbol="A", name="A", source="t"))
+except StoreError as error: print(error)
+"""
+        said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+        place.chmod(0o755)
+        assert "can't be opened" in said.stdout or "can't be written" in said.stdout, said
+
+
+# all or nothing
+
+
+def test_an_exception_takes_everything_back(engine):
+    with pytest.raises(KeyboardInterrupt), transaction(engine) as session:
+        session.add(apple())
+        session.flush()
+        raise KeyboardInterrupt
+    assert count(engine) == 0
+
+
+def test_rows_stay_readable_after_the_commit(engine):
+    with transaction(engine) as session:
+        row = apple()
+        session.add(row)
+    assert (row.symbol, row.currency) == ("AAPL", "USD")
+
+
+def test_foreign_keys_and_checks_are_enforced(engine):
+    with pytest.raises(IntegrityError), transaction(engine) as session:
+        session.execute(text("INSERT INTO bars VALUES ('s','NONE','2022-01-03','t','t','t',1,1,1,1,1)"))
+    with pytest.raises(IntegrityError), transaction(engine) as session:
+        session.execute(
+            text(
+                "INSERT INTO runs (run_id,job,namespace,status,code_hash,data_hash,settings_hash,parameters,started) "
+                "VALUES ('1','j','n','gone','','','','{}','t')"
+            )
+        )
+
+
+def test_a_defect_of_ours_keeps_its_traceback(engine):
+    with pytest.raises(OperationalError, match="no such table"), transaction(engine) as session:
+        session.execute(text("SELECT * FROM nowhere"))
+
+
+def test_two_writers_take_turns_from_the_first_line(engine):
+    "Both read, add one and write: without the lock at BEGIN one of them would overwrite the other or fail."
+    with transaction(engine) as session:
+        session.add(Instrument(symbol="N", name="0", source="test"))
+
+    def add():
+        for _ in range(20):
+            with transaction(engine) as session:
+                row = session.get_one(Instrument, "N")
+                row.name = str(int(row.name) + 1)
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    with snapshot(engine) as session:
+        assert session.get_one(Instrument, "N").name == "80"
+
+
+def test_a_reader_sees_one_moment_and_waits_for_nobody(engine):
+    with snapshot(engine) as reader:
+        before = reader.scalar(select(func.count()).select_from(Instrument))
+        with transaction(engine) as session:
+            session.add(apple())
+        assert reader.scalar(select(func.count()).select_from(Instrument)) == before == 0
+    assert count(engine) == 1
+
+
+def test_a_locked_database_says_so_after_its_patience(engine, path):
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    hasty = make_engine(f"sqlite:///{path}", busy_seconds=0.2)
+    start = time.perf_counter()
+    with (
+        pytest.raises(StoreError, match=r"desk\.db is busy: another process .* Wait until"),
+        transaction(hasty) as session,
+    ):
+        session.add(apple())
+    assert 0.15 < time.perf_counter() - start < 3
+    holder.execute("ROLLBACK")
+    holder.close()
+    with transaction(hasty) as session:
+        session.add(apple())
+    hasty.dispose()
+    assert count(engine) == 1
+
+
+def test_a_new_database_is_built_while_locked_by_nobody_else(path):
+    path.parent.mkdir()
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StoreError, match="is busy"):
+        open_database(f"sqlite:///{path}", busy_seconds=0.1)
+    holder.close()
+
+
+@pytest.mark.process
+def test_several_processes_open_a_new_database_at_once(path):
+    code = f"from mlt_lib.store.database import open_database as o; o('sqlite:///{path}').dispose(); print('ok')"
+    crowd = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    told = [p.communicate(timeout=60) for p in crowd]
+    assert [out for out, _ in told] == ["ok\n"] * 4, told
+
+
+@pytest.mark.process
+def test_opening_again_leaves_alembic_alone(engine, path):
+    code = (
+        f"import sys; from mlt_lib.store.database import open_database as o; o('sqlite:///{path}'); "
+        f"print([m for m in ('alembic', 'pandas', 'exchange_calendars') if m in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert said == "[]\n"
