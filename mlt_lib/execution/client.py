@@ -254,7 +254,8 @@ class SafeTradingClient:
 
     def secure(self, timeout_seconds: float) -> "SafeTradingClient":
         "Switch alpaca-py's retries off and put timeouts on its session."
-        self._retry, self._retry_codes = 0, []
+        self._retry = 0
+        self._retry_codes: list[int] = []
         self.timeout_seconds = timeout_seconds  # for an answer; connecting has 3 seconds of it
         self.headers: Mapping[str, str] = {}  # of the last answer
         self._plain_request = self._session.request
