@@ -57,7 +57,7 @@ def check_prices(
         raise DataError(f"prices: {len(prices)} sessions of {prices.shape[1]} symbols; at least one of each is needed.")
     for symbol, kind in prices.dtypes.items():
         if getattr(kind, "kind", "O") not in "iuf":
-            raise DataError(f"prices: {str(symbol)} holds {kind}, not numbers; convert it with pandas.to_numeric.")
+            raise DataError(f"prices: {symbol!r} holds {kind}, not numbers; convert it with pandas.to_numeric.")
     checked = prices.astype("float64")
     bad = np.argwhere(((checked <= 0) | np.isinf(checked)).to_numpy())
     if len(bad):

@@ -53,9 +53,13 @@ def standard_score(
     score: pd.DataFrame,  # sessions x symbols
 ) -> pd.DataFrame:  # the same, with mean 0 and variance 1 in each row; NaN stays
     "How many standard deviations a name stands from the mean of its session."
+    endless = np.argwhere(np.isinf(score.to_numpy(float)))
+    if len(endless):
+        row, column = endless[0]
+        raise DataError(f"score: {score.columns[column]} at {score.index[row]} is infinite; rank_map makes it finite.")
     centred = score.sub(score.mean(axis=1), axis=0)
-    spread = score.max(axis=1) - score.min(axis=1)
-    scale = score.std(axis=1, ddof=0).where(spread > 0)
+    scale = score.std(axis=1, ddof=0)
+    scale = scale.where((scale > 0) & (score.max(axis=1) > score.min(axis=1)))
     return centred.div(scale, axis=0).where(score.isna() | scale.notna().to_numpy()[:, None], 0.0)
 
 # %% ../../nbs/models/combine.ipynb #97975423
