@@ -15,7 +15,8 @@ from sqlalchemy import Engine
 
 from .checks import Denial, Facts, check, opening_quantity
 from .client import BrokerOrder, Duplicate, Outcome, RateLimited, Refused, SafeTradingClient
-from .ledger import UNSENT, Tracked, acknowledge, claim, holdings, mark, orders_of
+from .ledger import UNSENT, Tracked, acknowledge, claim, mark, orders_of
+from .positions import holdings
 from .reconcile import look_twice, settle
 from .steps import reached
 

@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['FINAL', 'SEEN', 'TRANSITIONS', 'UNSENT', 'OPEN', 'ACTOR', 'NEW_YORK', 'UNSENT_OR_DEAD', 'require_transition',
-           'Tracked', 'orders_of', 'Decided', 'Recorded', 'decision_of', 'record_decision', 'record_history',
-           'record_halt', 'claim', 'mark', 'acknowledge', 'book_fills', 'fills_of', 'traded_shares', 'holdings', 'cash',
-           'Snapshot', 'snapshot', 'performance']
+           'Tracked', 'orders_of', 'as_date', 'Decided', 'Recorded', 'decision_of', 'record_decision', 'record_history',
+           'record_halt', 'claim', 'mark', 'acknowledge', 'book_fills']
 
 # %% ../../nbs/execution/ledger.ipynb #4ed93daa
 import json
@@ -18,7 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pandas as pd
-from sqlalchemy import Engine, delete, insert, select
+from sqlalchemy import Engine, insert, select
 from sqlalchemy.orm import Session
 
 from ..errors import DataError, OrderError
@@ -28,7 +27,7 @@ from .steps import reached
 from ..store import audit
 from ..store.database import snapshot as reading
 from ..store.database import transaction
-from ..store.schema import Decision, Fill, Order, OrderIntent, Performance, Position, Signal, TargetWeight
+from ..store.schema import Decision, Fill, Order, OrderIntent, Signal, TargetWeight
 
 # %% ../../nbs/execution/ledger.ipynb #3f277ee4
 FINAL = frozenset({"FILLED", "CANCELED", "EXPIRED", "REJECTED"})
@@ -93,7 +92,7 @@ def orders_of(
     "The orders of a namespace."
     wanted = select(OrderIntent).where(OrderIntent.namespace == namespace)
     if session is not None:
-        wanted = wanted.where(OrderIntent.slot == _day(session))
+        wanted = wanted.where(OrderIntent.slot == as_date(session))
     if states is not None:
         wanted = wanted.where(OrderIntent.state.in_(tuple(states)))
     with reading(engine) as rows:
@@ -101,7 +100,10 @@ def orders_of(
         return tuple(_tracked(row) for row in found)
 
 
-def _day(session: Any) -> date:
+def as_date(
+    session: date,  # a date or a timestamp of that day
+) -> date:
+    "The bare date of a session, as the database keeps it."
     return session.date() if isinstance(session, datetime) else session
 
 # %% ../../nbs/execution/ledger.ipynb #3a2e8828
@@ -125,7 +127,7 @@ class Decided:
     @property
     def key(self) -> tuple[str, str, date]:
         "Namespace, strategy and session: one decision each."
-        return self.namespace, self.strategy, _day(self.session)
+        return self.namespace, self.strategy, as_date(self.session)
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def decision_of(
     session: date,
 ) -> Recorded | None:
     "The decision of a session with its orders, or None: a rerun reads it back and does not decide again."
-    key = (namespace, strategy, _day(session))
+    key = (namespace, strategy, as_date(session))
     with reading(engine) as rows:
         row = rows.get(Decision, key)
         if row is None:
@@ -479,150 +481,3 @@ def book_fills(
 
 
 UNSENT_OR_DEAD = frozenset({*UNSENT, "DEAD", "LAPSED"})
-
-# %% ../../nbs/execution/ledger.ipynb #60dfb796
-def _fills(engine: Engine, namespace: str, session: date | None = None) -> list[Fill]:
-    wanted = select(Fill).where(Fill.namespace == namespace)
-    if session is not None:
-        wanted = wanted.where(Fill.session <= _day(session))
-    with reading(engine) as rows:
-        return list(rows.scalars(wanted.order_by(Fill.market_time, Fill.execution_key)))
-
-
-def fills_of(
-    engine: Engine,
-    namespace: str,
-    session: date | None = None,  # up to and with this session; None: all
-) -> pd.DataFrame:  # one row per fill: symbol, side, quantity and price (Decimal), session, client_order_id
-    "The fills of a namespace in the order of the market."
-    names = ["symbol", "side", "quantity", "price", "session", "market_time", "client_order_id"]
-    rows = [[getattr(fill, name) for name in names] for fill in _fills(engine, namespace, session)]
-    return pd.DataFrame(rows, columns=names)
-
-
-def traded_shares(
-    engine: Engine,
-    namespace: str,
-) -> Decimal:  # bought and sold added up
-    "How many shares have changed hands."
-    return sum((fill.quantity for fill in _fills(engine, namespace)), Decimal(0))
-
-
-def holdings(
-    engine: Engine,
-    namespace: str,
-    session: date | None = None,  # at the end of this session; None: now
-) -> dict[str, Decimal]:  # shares by symbol, negative when short, names without a position left out
-    "What the ledger says we hold."
-    held: dict[str, Decimal] = {}
-    for fill in _fills(engine, namespace, session):
-        sign = 1 if fill.side == "buy" else -1
-        held[fill.symbol] = held.get(fill.symbol, Decimal(0)) + sign * fill.quantity
-    return {symbol: quantity for symbol, quantity in sorted(held.items()) if quantity}
-
-
-def cash(
-    engine: Engine,
-    namespace: str,
-    starting_cash: Decimal,  # USD before the first order
-    session: date | None = None,  # at the end of this session; None: now
-) -> Decimal:  # USD
-    "What the ledger says is left in money."
-    fills = _fills(engine, namespace, session)
-    return starting_cash - sum(((1 if f.side == "buy" else -1) * f.quantity * f.price for f in fills), Decimal(0))
-
-# %% ../../nbs/execution/ledger.ipynb #3d06c370
-@dataclass(frozen=True)
-class Snapshot:
-    "The real book at a session's end."
-
-    session: date
-    equity: Decimal  # USD
-    cash: Decimal  # USD
-    gross: float  # share of equity
-    net: float  # share of equity
-    pnl: Decimal | None  # USD since the snapshot before, None for the first
-    day_return: float | None  # since the snapshot before
-    model_return: float | None  # of the model book in the same time
-    book_gap: float  # share of the book
-    positions: pd.DataFrame  # index symbol; quantity, price, value as Decimal
-
-
-def _valued(held: Mapping[str, Decimal], prices: pd.Series, session: date) -> pd.DataFrame:
-    "Holdings at prices; a holding without a price is an error."
-    for symbol in held:
-        if not prices.get(symbol, float("nan")) > 0:
-            raise DataError(f"{session}: {symbol} is held and has no price; mend the data, then run the session again.")
-    priced = {symbol: Decimal(str(float(prices[symbol]))) for symbol in held}
-    rows = [(quantity, priced[symbol], quantity * priced[symbol]) for symbol, quantity in held.items()]
-    index = pd.Index(list(held), name="symbol", dtype=object)
-    return pd.DataFrame(rows, index=index, columns=["quantity", "price", "value"])
-
-
-def _gap(positions: pd.DataFrame, equity: Decimal, model_weights: pd.Series) -> float:
-    real = positions["value"].astype(float) / float(equity)
-    return float(real.sub(model_weights, fill_value=0.0).abs().sum() / 2)
-
-# %% ../../nbs/execution/ledger.ipynb #5d7f8dec
-def snapshot(
-    engine: Engine,
-    namespace: str,
-    session: date,
-    prices: pd.Series,  # closes of the session, USD by symbol
-    starting_cash: Decimal,  # USD before the first order
-    model_weights: pd.Series,  # the model book at the same closes, share by symbol; empty for all cash
-    model_return: float | None = None,  # of the model book since the snapshot before
-) -> Snapshot:
-    "Commit positions and performance of a session's end; the same again changes nothing."
-    day = _day(session)
-    positions = _valued(holdings(engine, namespace, day), prices, day)
-    money = cash(engine, namespace, starting_cash, day)
-    equity = money + sum(positions["value"], Decimal(0))
-    if equity <= 0:
-        raise DataError(f"{day}: the equity of {namespace} is {equity:,.2f} USD; a book without equity has no weights.")
-    before = _equity_before(engine, namespace, day)
-    photo = Snapshot(
-        session=day,
-        equity=equity,
-        cash=money,
-        gross=float(sum(map(abs, positions["value"]), Decimal(0)) / equity),
-        net=float(sum(positions["value"], Decimal(0)) / equity),
-        pnl=None if before is None else equity - before,
-        day_return=None if before is None else float(equity / before - 1),
-        model_return=model_return,
-        book_gap=_gap(positions, equity, model_weights),
-        positions=positions,
-    )
-    _write_snapshot(engine, namespace, photo)
-    reached("after_positions")
-    return photo
-
-
-def _equity_before(engine: Engine, namespace: str, session: date) -> Decimal | None:
-    earlier = select(Performance.equity).where(Performance.namespace == namespace, Performance.session < session)
-    with reading(engine) as rows:
-        return rows.scalar(earlier.order_by(Performance.session.desc()).limit(1))
-
-
-def _write_snapshot(engine: Engine, namespace: str, photo: Snapshot) -> None:
-    key: dict[str, Any] = {"namespace": namespace, "session": photo.session}
-    numbers = ("equity", "cash", "gross", "net", "pnl", "day_return", "model_return", "book_gap")
-    rows = photo.positions.reset_index().to_dict("records")
-    held = [Position(**key, **{str(name): value for name, value in row.items()}) for row in rows]
-    with transaction(engine) as session:
-        session.execute(delete(Position).filter_by(**key))
-        session.add_all(held)
-        session.merge(Performance(**key, **{name: getattr(photo, name) for name in numbers}))
-
-# %% ../../nbs/execution/ledger.ipynb #4e05cbfa
-def performance(
-    engine: Engine,
-    namespace: str,
-) -> pd.DataFrame:  # by session: equity, cash and pnl (Decimal); gross, net, day_return, model_return, book_gap
-    "The snapshots of a namespace, one row per session."
-    names = ("session", "equity", "cash", "gross", "net", "pnl", "day_return", "model_return", "book_gap")
-    wanted = select(*(getattr(Performance, name) for name in names)).where(Performance.namespace == namespace)
-    with reading(engine) as rows:
-        found = rows.execute(wanted.order_by(Performance.session)).tuples().all()
-    frame = pd.DataFrame(found, columns=list(names))
-    return frame.assign(session=pd.to_datetime(frame["session"])).set_index("session")

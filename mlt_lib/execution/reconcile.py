@@ -16,19 +16,8 @@ from sqlalchemy import Engine
 
 from ..errors import BrokerError
 from .client import BrokerOrder, Clock, SafeTradingClient
-from mlt_lib.execution.ledger import (
-    OPEN,
-    UNSENT,
-    Tracked,
-    acknowledge,
-    book_fills,
-    cash,
-    holdings,
-    mark,
-    orders_of,
-    record_halt,
-    traded_shares,
-)
+from .ledger import OPEN, UNSENT, Tracked, acknowledge, book_fills, mark, orders_of, record_halt
+from .positions import cash, holdings, traded_shares
 from ..market.calendar import session_close
 
 # %% ../../nbs/execution/reconcile.ipynb #9194da20
