@@ -115,6 +115,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'mlt_lib.report.sheet.section': ('report/sheet.html#section', 'mlt_lib/report/sheet.py'),
                                       'mlt_lib.report.sheet.table': ('report/sheet.html#table', 'mlt_lib/report/sheet.py'),
                                       'mlt_lib.report.sheet.theme': ('report/sheet.html#theme', 'mlt_lib/report/sheet.py'),
+                                      'mlt_lib.report.sheet.tinted': ('report/sheet.html#tinted', 'mlt_lib/report/sheet.py'),
                                       'mlt_lib.report.sheet.use_bar': ('report/sheet.html#use_bar', 'mlt_lib/report/sheet.py')},
             'mlt_lib.report.tear': { 'mlt_lib.report.tear.bar_row': ('report/tear.html#bar_row', 'mlt_lib/report/tear.py'),
                                      'mlt_lib.report.tear.bars': ('report/tear.html#bars', 'mlt_lib/report/tear.py'),

@@ -73,13 +73,14 @@ def growth_scale(ax: Any, low: float, high: float) -> None:
     ax.yaxis.set_major_formatter(lambda y, _: f"{y:g}×")
 
 
-def time_axis(ax: Any, index: pd.Index, margin: pd.Timedelta = pd.Timedelta(0)) -> None:
-    "Short dates below the panel, from the first session to the last with a margin."
+def time_axis(ax: Any, index: pd.Index, hours: int = 0) -> None:
+    "Short dates below the panel, from the first session to the last, with a margin in hours."
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     locator = AutoDateLocator(minticks=3, maxticks=8)
     ax.xaxis.set_major_locator(locator)
     ax.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
+    margin = pd.Timedelta(hours=hours)
     ax.set_xlim(index[0] - margin, index[-1] + margin)
 
 # %% ../../nbs/report/tear.ipynb #470327fa
@@ -254,7 +255,7 @@ def model_and_real(
         bottom.bar(book_gap.index, book_gap, width=0.8 if len(book_gap) < 130 else 1.4, color=SOFT, alpha=0.55)
         bottom.set_ylim(0, None)
         bottom.yaxis.set_major_formatter(lambda y, _: f"{y:.2%}")
-        time_axis(bottom, equity.index, pd.Timedelta(hours=14))
+        time_axis(bottom, equity.index, hours=14)
         label_ends(top, [(equity, ACCENT, names[0]), (model, SOFT, names[1])])
 
     alt = (
