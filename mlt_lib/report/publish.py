@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ANSI', 'LAMP', 'RUN', 'replace_file', 'cells_to_html', 'pieces_to_html', 'first_error', 'failure', 'failure_of',
-           'render', 'link_of', 'took', 'ordered_runs', 'text_of', 'anchor', 'run_row', 'job_card', 'index_pieces',
-           'write_index']
+           'render', 'link_of', 'took', 'ordered_runs', 'text_of', 'anchor', 'state_of', 'run_row', 'job_card',
+           'verdict_of', 'index_pieces', 'write_index']
 
 # %% ../../nbs/report/publish.ipynb #6e1c2797
 import os
@@ -197,26 +197,36 @@ def anchor(address: str, words: Any) -> HTML:
     return HTML(f'<a href="{escape(address)}">{markup(words)}</a>')
 
 
+def state_of(run: Any) -> HTML:
+    "A run's state as a mark, and under it what went wrong."
+    status, error = text_of(run.status), ANSI.sub("", text_of(run.error))
+    why = f'<br><span class="wrap">{escape(error)}</span>' if error else ""
+    return HTML(mark(LAMP.get(status, "near"), status or "unknown").data + why)
+
+
 def run_row(run: Any) -> list[str]:
     "A run's cells as HTML source."
     page = "replaced by a later run" if run.replaced else anchor(run.link, "page") if run.link else "–"
     started = "–" if is_missing(run.started) else f"{run.started:%Y-%m-%d %H:%M:%S}"
-    lamp = mark(LAMP.get(text_of(run.status), "near"), text_of(run.status) or "unknown").data
-    why = f'<span class="wrap">{escape(ANSI.sub("", text_of(run.error)))}</span>' if text_of(run.error) else ""
-    cells = [text_of(run.session)[:10] or "–", text_of(run.job), text_of(run.namespace), lamp, started]
-    return [
-        *(c if c is lamp else escape(c) for c in cells),
-        took(run.started, run.ended),
-        markup(page),
-        escape(text_of(run.run_id)),
-        why,
-    ]
+    day = text_of(run.session)[:10] or "–"
+    cells = (day, text_of(run.job), state_of(run), page, started, took(run.started, run.ended))
+    return [markup(c) for c in (*cells, text_of(run.namespace), text_of(run.run_id))]
 
 # %% ../../nbs/report/publish.ipynb #c249b1ca
 def job_card(run: Any) -> tuple[Any, Any, Any]:
     "A job's last run as a card: its name, its page, its state."
     day, status = text_of(run.session)[:10] or "page", text_of(run.status)
     return run.job, anchor(run.link, day) if run.link else day, mark(LAMP.get(status, "near"), status or "unknown")
+
+
+def verdict_of(
+    last: pd.DataFrame,  # the last run of each job
+) -> HTML:
+    "Whether the last run of every job is well, in one sentence."
+    for status, lamp in (("failed", "breach"), ("interrupted", "held")):
+        if jobs := [text_of(j) for j in last.loc[last["status"] == status, "job"]]:
+            return banner(lamp, f"Last run of {', '.join(jobs)}: {status}. The table says why.", status.capitalize())
+    return banner("ok", "No job's last run failed.", "Clear")
 
 
 def index_pieces(
@@ -227,16 +237,9 @@ def index_pieces(
     if shown.empty:
         return [head, note("The first run of a job will be listed here. Start one: make daily")]
     last = shown.drop_duplicates("job")
-    failed = [text_of(j) for j in last.loc[last["status"] == "failed", "job"]]
-    verdict = (
-        banner("breach", f"The last run of {', '.join(failed)} failed; its page says why.", "failed")
-        if failed
-        else banner("ok", "No job's last run failed.", "clear")
-    )
-    names = ["session", "job", "namespace", "state", "started", "took", "page", "run", "what went wrong"]
-    columns = [(n, n != "took") for n in names]
     cards = [job_card(r) for r in last.itertuples()]
-    return [head, verdict, kpis(cards), section("Every run", grid(columns, [run_row(r) for r in shown.itertuples()]))]
+    every = section("Every run", grid(columns, [run_row(r) for r in shown.itertuples()]))
+    return [head, verdict_of(last), kpis(cards), every]
 
 
 def write_index(
