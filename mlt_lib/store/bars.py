@@ -29,6 +29,7 @@ def known_closes(
     symbols: Sequence[str] | None = None,  # None: all
     as_of: dt.datetime | None = None,  # what could be known by then
     recorded_by: dt.datetime | None = None,  # what was written down by then
+    since: dt.date | None = None,  # this session and later ones
 ) -> pd.DataFrame:  # sessions x symbols, both sorted; without a column for what has no row
     "The latest closes among the rows that pass."
     conditions, values = ["source = :source"], {"source": source}
@@ -36,6 +37,9 @@ def known_closes(
         if moment is not None:
             conditions.append(f"{column} <= :{column}")
             values[column] = utc_text(moment)
+    if since is not None:
+        conditions.append("session >= :since")
+        values["since"] = since.isoformat()
     query = text(
         f"SELECT symbol, session, close FROM bars WHERE {' AND '.join(conditions)} "
         f"{'' if symbols is None else 'AND symbol IN :symbols '}ORDER BY symbol, session, recorded_time"
@@ -58,11 +62,12 @@ def read_closes(
     symbols: Sequence[str] | None = None,  # None: all that the source has, sorted
     as_of: dt.datetime | None = None,  # aware; None: all that is stored
     recorded_by: dt.datetime | None = None,  # aware; None: with every later correction
+    since: dt.date | None = None,  # only this session and later ones; None: from the first
 ) -> pd.DataFrame:  # sessions x symbols, NaN where nothing was known
     "What could be known at a moment: the latest recorded close of each symbol and session."
     with snapshot(engine) as session:
         connection = session.connection()
-        prices = known_closes(connection, source, symbols, as_of, recorded_by)
+        prices = known_closes(connection, source, symbols, as_of, recorded_by, since)
         unseen = [s for s in symbols or () if s not in prices]
         if prices.empty or unseen:
             stored = set(session.scalars(select(Bar.symbol).where(Bar.source == source).distinct()))
