@@ -97,7 +97,7 @@ def _checked_weights(weights: pd.DataFrame, prices: pd.DataFrame, max_gross: flo
         row = int(np.argmax(gross > max_gross + 1e-9))
         raise DataError(
             f"backtest: the targets on {weights.index[row]:%Y-%m-%d} add up to {gross[row]:.6f} of the book (largest: "
-            f"{weights.columns[weights.iloc[row].abs().argmax()]}), above {max_gross:g}; scale them, or allow leverage "
+            f"{weights.iloc[row].abs().idxmax()}), above {max_gross:g}; scale them, or allow leverage "
             "with max_gross=."
         )
     return weights.reindex(columns=prices.columns, fill_value=0.0).astype(float)
@@ -137,7 +137,8 @@ def _hold_and_trade(
     rows = rows[rows < len(closes)]
     traded, paid, books = np.zeros((len(rows), closes.shape[1])), np.zeros(len(rows)), np.zeros(len(rows))
     shares, money = np.zeros(closes.shape[1]), float(capital)
-    for k, (row, end) in enumerate(zip(rows, [*rows[1:], len(closes)], strict=True)):
+    ends = np.append(rows, len(closes))[1:]
+    for k, (row, end) in enumerate(zip(rows, ends, strict=True)):
         price = _price_of_trade(fills, row, (shares != 0) | (targets[k] != 0), prices)
         held = shares * price
         book = money + held.sum()
