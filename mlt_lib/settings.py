@@ -84,9 +84,9 @@ class Universe(Section):
     first_session: Day = None  # None: the first in the data
     last_session: Day = None  # None: the last in the data
 
-# %% ../nbs/settings.ipynb #644a5b2d
+
 class Strategy(Section):
-    "What is decided, and when."
+    "What is decided, and when; the strategies stand on a heavier floor and are named here in words."
 
     name: Annotated[str, Check(one_of("ensemble"))] = "ensemble"
     sleeves: Annotated[tuple[str, ...], Check(words(("momentum", "low_volatility")))] = ("momentum", "low_volatility")
@@ -236,16 +236,16 @@ def _place(path: Path) -> str:
     return str(path)
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, errors: str = "strict") -> str:
     "The text of a settings file."
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig", errors=errors)
     except UnicodeDecodeError:
         raise SettingsError(f"{_place(path)}: is not text in UTF-8; save it as such.") from None
     except OSError as error:
         raise SettingsError(f"{_place(path)}: can't be read ({error.strerror}); name a settings file.") from None
 
-# %% ../nbs/settings.ipynb #af44c2cf
+
 def _parsed(text: str, place: str) -> configparser.ConfigParser:
     "The sections of an INI text, or one line that says which line is damaged."
     parser = configparser.ConfigParser(
@@ -425,7 +425,7 @@ class Settings(BaseModel):
         )
         return f"<table><tr><th>section</th><th>key</th><th>value</th></tr>{''.join(rows)}</table>"
 
-# %% ../nbs/settings.ipynb #abd162db
+
 def _written(value: Any) -> str:
     "A value as one would write it in the file."
     if isinstance(value, bool):
@@ -443,7 +443,7 @@ def _upward(folder: Path) -> Path | None:
     "The nearest settings.ini of ours in `folder` or above it."
     ours = re.compile(rf"^\s*\[({'|'.join(SECTIONS)})\]", re.M)
     files = (place / "settings.ini" for place in (folder, *folder.parents))
-    return next((file for file in files if file.is_file() and ours.search(_text(file))), None)
+    return next((file for file in files if file.is_file() and ours.search(_text(file, errors="replace"))), None)
 
 
 def asset(

@@ -67,6 +67,13 @@ def test_every_value_written_out_reads_back_the_same(read):
     assert again == first and again.digest == first.digest
 
 
+def test_the_sleeves_named_here_are_those_there_are():
+    ensemble = pytest.importorskip("mlt_lib.strategies.ensemble", reason="the strategies are not built yet")
+    with pytest.raises(ValidationError) as caught:
+        SECTIONS["strategy"](sleeves="nothing")
+    assert f"allowed: {', '.join(ensemble.SLEEVES)}" in str(caught.value)
+
+
 # One line for each mistake
 
 SHARE = "must be a share of equity (1 is 100 %), above 0 and at most 1"
@@ -373,7 +380,7 @@ def test_find_goes_by_name_then_variable_then_upward_then_the_default(tmp_path):
 def test_another_tools_settings_are_passed_over(tmp_path):
     inner = tmp_path / "inner"
     inner.mkdir()
-    (inner / "settings.ini").write_text("[DEFAULT]\nlib_name = other\n")
+    (inner / "settings.ini").write_bytes(b"[DEFAULT]\nlib_name = other\nauthor = Andr\xe9\n")
     (tmp_path / "settings.ini").write_text("[risk]\nnear_share = 0.4\n")
     with chdir(inner):
         assert Settings.find(environment={}).risk.near_share == 0.4

@@ -57,8 +57,7 @@ def _each_once(prices: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     torn = differs.index[differs.any(axis=1)]
     conflict = prices[prices.index.isin(torn)]
     said = _cells(conflict, conflict.notna(), "conflict", "the session stands there more than once, with other prices")
-    once = np.flatnonzero(~(prices.index.isin(torn) | prices.index.duplicated()))
-    return prices.iloc[once], said
+    return prices[~(prices.index.isin(torn) | prices.index.duplicated())], said
 
 # %% ../../nbs/data/validate.ipynb #e3fed026
 def _impossible(prices: pd.DataFrame) -> pd.DataFrame:
@@ -86,8 +85,7 @@ def _impossible(prices: pd.DataFrame) -> pd.DataFrame:
 # %% ../../nbs/data/validate.ipynb #83f02cb1
 def _far(prices: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     "Which way each price lies beyond `SPIKE` times its neighbour: 1 above, -1 below, 0 within."
-    ratio = prices / others
-    return (ratio >= SPIKE).astype(int) - (ratio <= 1 / SPIKE).astype(int)
+    return (prices >= SPIKE * others).astype(int) - (others >= SPIKE * prices).astype(int)
 
 
 def _spikes(prices: pd.DataFrame) -> pd.DataFrame:
@@ -151,7 +149,7 @@ class Validated:
     @property
     def summary(self) -> pd.DataFrame:  # rule x (cells, first, last)
         "How many cells each rule holds back, and between which sessions."
-        return self.quarantine.groupby("rule")["session"].agg(cells="size", first="min", last="max")
+        return pd.DataFrame(self.quarantine.groupby("rule")["session"].agg(cells="size", first="min", last="max"))
 
     def __repr__(self) -> str:
         rows, symbols = self.prices.shape
