@@ -194,6 +194,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'mlt_lib.store.runs.code_of': ('store/runs.html#code_of', 'mlt_lib/store/runs.py'),
                                     'mlt_lib.store.runs.finish_run': ('store/runs.html#finish_run', 'mlt_lib/store/runs.py'),
                                     'mlt_lib.store.runs.interrupt_stale': ('store/runs.html#interrupt_stale', 'mlt_lib/store/runs.py'),
+                                    'mlt_lib.store.runs.job_notebooks': ('store/runs.html#job_notebooks', 'mlt_lib/store/runs.py'),
                                     'mlt_lib.store.runs.runs_frame': ('store/runs.html#runs_frame', 'mlt_lib/store/runs.py'),
                                     'mlt_lib.store.runs.sources': ('store/runs.html#sources', 'mlt_lib/store/runs.py'),
                                     'mlt_lib.store.runs.start_run': ('store/runs.html#start_run', 'mlt_lib/store/runs.py')},
