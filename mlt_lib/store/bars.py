@@ -87,7 +87,7 @@ def closing_times(
     strangers = sessions[~sessions.isin(closes.index)]
     if len(strangers):
         require_session(strangers[0])
-    return pd.DatetimeIndex(closes.reindex(sessions))
+    return pd.DatetimeIndex(closes.array[closes.index.get_indexer(sessions)])
 
 
 def write_closes(
