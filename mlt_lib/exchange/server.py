@@ -18,6 +18,7 @@ from pathlib import Path
 from aiohttp import web
 
 from ..errors import MltError
+from .process import is_alive
 from .rest import DESK, make_app
 from .state import State, open_state
 from .tape import read_tape
@@ -63,15 +64,7 @@ async def _until_stopped(stopping: asyncio.Event, parent: int | None) -> None:
 
 
 def _lives(parent: int, ours: bool) -> bool:
-    if ours:  # an orphan is adopted at once, even while its dead parent waits to be buried
-        return os.getppid() == parent
-    try:
-        os.kill(parent, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return os.getppid() == parent if ours else is_alive(parent)
 
 # %% ../../nbs/exchange/server.ipynb #5e8ac1ea
 async def _serve(state: State, told: argparse.Namespace) -> int:
