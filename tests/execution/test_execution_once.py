@@ -3,18 +3,25 @@
 from itertools import product
 
 import pytest
-from trading_day import open_desk
+from trading_day import CASH, NAMESPACE, open_desk
 
+from mlt_lib.exchange.process import counters
+from mlt_lib.execution.ledger import orders_of
+from mlt_lib.execution.reconcile import reconcile
 from mlt_lib.execution.steps import LABELS
+from mlt_lib.store.audit import head
 
 FAULTS = (None, "drop_before", "drop_after", "504_after", "500_before")
 CASES = [(label, 1, fault) for label, fault in product(LABELS, FAULTS)]
 CASES += [(label, n, fault) for label, n, fault in product(LABELS[3:7], (2, 3), ("drop_after", "504_after"))]
 
 
+LAST = len(CASES)
+
+
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
-    desk = open_desk(tmp_path_factory.mktemp("once"), 2 * len(CASES) + 3)
+    desk = open_desk(tmp_path_factory.mktemp("once"), LAST + 2)
     with desk.exchange:
         desk.session(desk.prices.index[0].date())
         yield desk
@@ -23,16 +30,26 @@ def desk(tmp_path_factory):
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c[0]}:{c[1]}-{c[2]}")
 def test_a_crash_anywhere_loses_and_doubles_nothing(desk, case):
     label, count, fault = case
-    first = 1 + 2 * CASES.index(case)
-    crash_day, next_day = (desk.prices.index[i].date() for i in (first, first + 1))
-    assert desk.session(crash_day, (label, count), fault) == 1
-    desk.session(next_day)
+    day = desk.prices.index[1 + CASES.index(case)].date()
+    assert desk.session(day, (label, count), fault) == 1, "the drill must happen"
+    assert counters(desk.exchange.rest_url)["faults_left"] == 0, "the fault must hit"
     assert desk.disagreements(settled=False) == []
 
 
 def test_the_whole_history_agrees_in_the_end(desk):
-    last = desk.prices.index[2 * len(CASES) + 1 : 2 * len(CASES) + 3]
-    desk.session(last[0].date())
     desk.wanted = lambda session, held: []
-    desk.session(last[1].date())
+    desk.session(desk.prices.index[LAST + 1].date())
     assert desk.disagreements() == []
+    orders = orders_of(desk.engine, NAMESPACE)
+    truth = counters(desk.exchange.rest_url)
+    assert truth["accepted"] == truth["fills"] == len(orders)
+    assert truth["posts"] > len(orders), "some orders were sent more than once, under the same id"
+
+
+def test_a_settled_ledger_is_left_alone(desk):
+    "Reconciling again, and running the last session again, writes nothing and sends nothing."
+    before, posts = head(desk.engine), counters(desk.exchange.rest_url)["posts"]
+    for _ in range(2):
+        assert reconcile(desk.engine, desk.client(), NAMESPACE, CASH).fills == 0
+        assert desk.step(desk.prices.index[LAST + 1].date()).orders == ()
+    assert (head(desk.engine), counters(desk.exchange.rest_url)["posts"]) == (before, posts)

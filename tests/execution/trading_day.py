@@ -1,19 +1,21 @@
-"A small desk on the real exchange process: one session's work as a scheduler would do it, and what must be true after it."
+"A small desk on the real exchange process: a session's work as a scheduler does it, and what must be true after it."
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from random import Random
 
 import pandas as pd
+from sqlalchemy import Engine
 
 from mlt_lib.exchange.process import Exchange, advance, arm_fault, counters, start_exchange
 from mlt_lib.execution import gateway
 from mlt_lib.execution.client import SafeTradingClient, trading_client
-from mlt_lib.execution.intents import Intent, intents_from
-from mlt_lib.execution.ledger import Decided, decision_of, orders_of, record_decision
+from mlt_lib.execution.intents import intents_from
+from mlt_lib.execution.ledger import SEEN, Decided, decision_of, orders_of, record_decision
 from mlt_lib.execution.positions import cash, fills_of, holdings, snapshot
 from mlt_lib.execution.reconcile import reconcile
 from mlt_lib.execution.steps import Crash, crashing
@@ -57,6 +59,11 @@ class Desk:
     record: Callable = record_decision
     timeout_seconds: float = 2.0
 
+    @cached_property
+    def engine(self) -> Engine:
+        "One engine; its connections are dropped after each step, as a process that ends drops them."
+        return open_database(self.url)
+
     def client(self) -> SafeTradingClient:
         return trading_client(self.exchange.rest_url, timeout_seconds=self.timeout_seconds)
 
@@ -73,7 +80,7 @@ class Desk:
 
     def step(self, session: date) -> gateway.Sent:
         "One session, from nothing but what is on disk and at the broker."
-        engine = open_database(self.url)
+        engine = self.engine
         try:
             advance(self.exchange.rest_url, session)
             client = self.client()
@@ -108,11 +115,7 @@ class Desk:
 
     def disagreements(self, settled: bool = True) -> list[str]:
         "Everything that is lost, doubled or merely different between ledger and exchange; empty is right."
-        engine, client = open_database(self.url), self.client()
-        try:
-            return _disagreements(self, engine, client, settled)
-        finally:
-            engine.dispose()
+        return _disagreements(self, self.engine, self.client(), settled)
 
 
 def decided(session: date) -> Decided:
@@ -129,6 +132,7 @@ def _disagreements(desk: Desk, engine, client, settled: bool) -> list[str]:
     at_broker = [order.client_order_id for order in orders]
     found += [f"doubled: {order.client_order_id}" for order in orders if order.client_order_id not in ours]
     found += [f"lost: {order.intent}" for cid, order in ours.items() if cid not in at_broker]
+    found += [f"believed dead: {o}" for cid, o in ours.items() if cid in at_broker and o.state not in SEEN]
     found += [f"not done: {order}" for order in ours.values() if settled and order.state != "FILLED"]
     found += [o.symbol for o in orders if (mine := ours.get(o.client_order_id)) and o.differs_from(mine.intent)]
     fills = fills_of(engine, NAMESPACE)
@@ -154,6 +158,3 @@ def open_desk(folder: Path, count: int, slippage_bps: int = 2, **variant) -> Des
         folder / "exchange.db", folder / "tape.csv", "test", CASH, slippage_bps, prices.index[0].date()
     )
     return Desk(f"sqlite:///{folder}/desk.db", exchange, prices, **variant)
-
-
-__all__ = ["NAMESPACE", "Desk", "Intent", "open_desk", "decided"]
