@@ -238,6 +238,7 @@ def index_pieces(
         return [head, note("The first run of a job will be listed here. Start one: make daily")]
     last = shown.drop_duplicates("job")
     cards = [job_card(r) for r in last.itertuples()]
+    columns = [(n, n != "took") for n in ("session", "job", "state", "page", "started", "took", "namespace", "run")]
     every = section("Every run", grid(columns, [run_row(r) for r in shown.itertuples()]))
     return [head, verdict_of(last), kpis(cards), every]
 

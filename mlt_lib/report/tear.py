@@ -87,8 +87,11 @@ def time_axis(ax: Any, index: pd.Index, hours: int = 0) -> None:
 def checked_returns(
     returns: pd.Series,  # simple returns by session
     name: str,  # for the message
+    sessions: pd.Index | None = None,  # the sessions they must have
 ) -> pd.Series:
-    "Returns that can be drawn: at least two, none missing, none below -100 %."
+    "Returns that can be drawn: at least two, none missing, none at or below -100 %, on the given sessions."
+    if sessions is not None and not returns.index.equals(sessions):
+        raise DataError(f"{name}: its returns have different sessions from those beside them; align them first.")
     if len(returns) < 2:
         raise DataError(f"{name}: {len(returns)} returns are too few to draw; give at least 2 sessions.")
     bad = returns[~(np.isfinite(returns) & (returns > -1))]
@@ -106,9 +109,7 @@ def wealth_and_drawdown(
     "Growth of one dollar on a log scale over its drawdown, one time axis."
     streams = [(checked_returns(returns, names[0]), ACCENT, names[0])]
     if market is not None:
-        if not market.index.equals(returns.index):
-            raise DataError(f"{names[1]} and {names[0]} have different sessions; align them first.")
-        streams.append((checked_returns(market, names[1]), SOFT, names[1]))
+        streams.append((checked_returns(market, names[1], returns.index), SOFT, names[1]))
     wealth = [((1 + r).cumprod(), c, n) for r, c, n in streams]
     fall = drawdown(returns)
     worst, day = fall.min(), fall.idxmin()
@@ -133,7 +134,7 @@ def wealth_and_drawdown(
     grown = ", ".join(f"{n} {w.iloc[-1]:.2f}" for w, _, n in wealth)
     alt = (
         f"Growth of one dollar from {returns.index[0]:%d %b %Y} to {returns.index[-1]:%d %b %Y}, log scale: {grown}. "
-        f"Below it the drawdown of the {names[0]}: now {fall.iloc[-1]:.1%}, worst {worst:.1%} on {day:%d %b %Y}"
+        f"Below it the drawdown of the {names[0]}: now {fall.iloc[-1]:z.1%}, worst {worst:z.1%} on {day:%d %b %Y}"
         + (f"; the {names[1]}'s as a line." if market is not None else ".")
     )
     return figure(draw, alt, size, axes=(2.1, 1))
@@ -210,10 +211,13 @@ def perf_stats(
         warnings.filterwarnings("ignore", 'Module "zipline.assets" not found', UserWarning)
         from pyfolio.timeseries import perf_stats as numbers
 
-    mine = numbers(checked_returns(returns, names[0]), factor_returns=benchmark)
+    checked_returns(returns, names[0])
+    if benchmark is not None:
+        checked_returns(benchmark, names[1], returns.index)
+    mine = numbers(returns, factor_returns=benchmark)
     found = {names[0]: mine}
     if benchmark is not None:
-        found[names[1]] = numbers(checked_returns(benchmark, names[1])).reindex(mine.index)
+        found[names[1]] = numbers(benchmark).reindex(mine.index)
     return pd.DataFrame(found).assign(meaning=[MEANING.get(n, "") for n in mine.index])
 
 
@@ -249,10 +253,14 @@ def model_and_real(
 
     def draw(axes: Any) -> None:
         top, bottom = axes
-        top.plot(model.index, model, color=FAINT, lw=1.3)
-        top.plot(equity.index, equity, color=ACCENT, lw=1.5)
+        for line, colour, width in ((thin(model), FAINT, 1.3), (thin(equity), ACCENT, 1.5)):
+            top.plot(line.index, line, color=colour, lw=width)
         top.yaxis.set_major_formatter(lambda y, _: f"${y:,.0f}")
-        bottom.bar(book_gap.index, book_gap, width=0.8 if len(book_gap) < 130 else 1.4, color=SOFT, alpha=0.55)
+        if len(book_gap) <= 130:
+            bottom.bar(book_gap.index, book_gap, width=0.8, color=SOFT, alpha=0.55)
+        else:
+            area = thin(book_gap.dropna())
+            bottom.fill_between(area.index, area, color=SOFT, alpha=0.55, lw=0)
         bottom.set_ylim(0, None)
         bottom.yaxis.set_major_formatter(lambda y, _: f"{y:.2%}")
         time_axis(bottom, equity.index, hours=14)
@@ -260,7 +268,7 @@ def model_and_real(
 
     alt = (
         f"Equity of the {names[0]} over {len(equity)} sessions: ${equity.iloc[0]:,.0f} to ${equity.iloc[-1]:,.0f}, "
-        f"{off * 1e4:+.1f} basis points from the {names[1]}. "
+        f"{off * 1e4:+z.1f} basis points from the {names[1]}. "
         f"Below it the share of the {names[0]} that differs from the {names[1]}: now {cell_text(book_gap.iloc[-1], '.2%')}."
     )
     return figure(draw, alt, size, axes=(2, 1))
