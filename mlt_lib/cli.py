@@ -7,6 +7,7 @@ __all__ = ['app', 'console', 'SettingsFile', 'find_settings', 'progress_bar', 's
            'show_settings', 'doctor', 'lab', 'main']
 
 # %% ../nbs/cli.ipynb #2c03dd17
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -138,18 +139,19 @@ def show_settings(
     section: Annotated[str, typer.Option(help="Only this section.")] = "",
     settings: SettingsFile = None,
 ) -> None:
-    "Show every setting that is in force, and which file or variable it comes from."
+    "Show every setting that is in force, and which variables override the file."
     found = find_settings(settings)
-    values, overridden = found.values(), found.overridden()
+    values = found.values()
     if section and section not in values:
         from mlt_lib.errors import SettingsError
 
         raise SettingsError(f"there is no section [{section}]; there are: {', '.join(values)}.")
     console.print(f"settings from {escape(str(found.path))}, digest {found.digest[:12]}")
-    table = Table("section", "key", "value", "from", box=None, pad_edge=False, header_style="bold")
+    table = Table("section", "key", "value", "overridden by", box=None, pad_edge=False, header_style="bold")
     for name in [section] if section else values:
         for key, value in values[name].items():
-            table.add_row(name, key, escape(value), overridden.get((name, key), "the file or its default"))
+            variable = f"MLT_{name}_{key}".upper()
+            table.add_row(name, key, escape(value), variable if variable in os.environ else "")
     console.print(table)
 
 
