@@ -49,9 +49,7 @@ class Backtest:
         )
 
     def __repr__(self) -> str:
-        return (
-            f"Backtest({self.wealth.index[0]:%Y-%m-%d} to {self.wealth.index[-1]:%Y-%m-%d}, {len(self.costs)} trades)"
-        )
+        return f"Backtest({self.wealth.index[0]:%Y-%m-%d} to {self.wealth.index[-1]:%Y-%m-%d}, {len(self.costs)} rebalances)"
 
     def _repr_html_(self) -> str:
         if len(self.returns) < 2:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DataError, SettingsError
-from ..market.calendar import EVERY, decision_sessions
+from ..market.calendar import EVERY, as_day, decision_sessions
 from ..market.characteristics import volatility
 from ..market.panel import check_prices, simple_returns
 from ..models.combine import blend, forecast
@@ -123,6 +123,8 @@ def _best_book(evidence: _Evidence, row: int, held: pd.Series, recipe: Recipe) -
 
 def _held(book: pd.Series, symbols: pd.Index) -> pd.Series:
     "The book on the symbols, or an error if it holds something else."
+    if book.isna().any():
+        raise DataError(f"book: no number for {', '.join(map(str, book.index[book.isna()]))}; no position is 0.")
     strangers = [str(name) for name in book.index[(book != 0).to_numpy()] if name not in symbols]
     if strangers:
         raise DataError(f"book: holds {', '.join(strangers)}, and the prices have no such column; add it.")
@@ -184,7 +186,7 @@ def _decision_rows(prices: pd.DataFrame, recipe: Recipe, start: pd.Timestamp | s
     "The rows of prices to decide on: decision sessions from `start` with enough history."
     sessions = pd.DatetimeIndex(prices.index[history_days(recipe) - 1 :])
     if start is not None:
-        sessions = sessions[sessions >= pd.Timestamp(start)]
+        sessions = sessions[sessions >= as_day(start)]
     return prices.index.get_indexer(decision_sessions(sessions, recipe.every))
 
 

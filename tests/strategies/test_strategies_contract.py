@@ -7,8 +7,8 @@ import pytest
 from mlt_lib.data.sample import closes
 from mlt_lib.strategies import ensemble, low_volatility, momentum
 
-PRICES = closes().iloc[-330:, :8]
-CUTS = (255, 280, 301, 328)  # sessions known, a decision of one day more or less among them
+PRICES = closes().iloc[-285:, :8]
+CUTS = (255, 268, 283)  # sessions known, a decision of one day more or less among them
 LOOSE = ensemble.Recipe(every="daily", rules=ensemble.Rules(max_weight_share=0.3))
 
 

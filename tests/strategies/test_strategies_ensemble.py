@@ -142,6 +142,10 @@ def test_what_cannot_be_decided_is_said():
         decide(PRICES.iloc[:0], CASH)
     with pytest.raises(DataError, match="ZZZ"):
         decide(PRICES, pd.Series({"ZZZ": 0.1}))
+    with pytest.raises(DataError, match="no number for KO"):
+        decide(PRICES, pd.Series({"KO": np.nan}))
+    with pytest.raises(DataError, match="can't be read"):
+        weights(PRICES, start="yesterday")
     with pytest.raises(DataError, match="5 names"):
         decide(PRICES.iloc[:, :5], CASH)
     holes = PRICES.copy()
