@@ -58,7 +58,7 @@ def chained(
     "The hash that an event has by its content and its place."
     return hashlib.sha256((previous_hash + canonical(event)).encode()).hexdigest()
 
-
+# %% ../../nbs/store/audit.ipynb #ba57b327
 def append(
     session: Session | Connection,  # in the transaction of what the event tells
     kind: str,  # such as "order.submitting"

@@ -45,7 +45,7 @@ def known_closes(
     )
     if symbols is not None:
         query = query.bindparams(bindparam("symbols", list(symbols), expanding=True))
-    rows = connection.execute(query, values).cursor.fetchall()  # plain tuples: three times as fast as rows with names
+    rows = connection.execute(query, values).cursor.fetchall()  # plain tuples, faster than rows with names
     names, dates, closes = zip(*rows, strict=True) if rows else ((), (), ())
     across, columns = pd.factorize(np.array(names, dtype=object), sort=True)
     down, days = pd.factorize(np.array(dates, dtype=object), sort=True)
@@ -143,7 +143,7 @@ def insert_closes(
     columns = ("source", "symbol", "session", "event_time", "known_time", "recorded_time", "close")
     mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
     query = f"INSERT INTO bars ({', '.join(columns)}) VALUES ({', '.join(mark for _ in columns)})"
-    connection.exec_driver_sql(query, rows)  # straight to the driver: a quarter of the time
+    connection.exec_driver_sql(query, rows)  # straight to the driver: no parameter is looked up by name
 
 
 def bar_times(
