@@ -122,6 +122,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'mlt_lib.exchange.account.fills': ('exchange/account.html#fills', 'mlt_lib/exchange/account.py'),
                                           'mlt_lib.exchange.account.find_order': ( 'exchange/account.html#find_order',
                                                                                    'mlt_lib/exchange/account.py'),
+                                          'mlt_lib.exchange.account.order_value': ( 'exchange/account.html#order_value',
+                                                                                    'mlt_lib/exchange/account.py'),
                                           'mlt_lib.exchange.account.orders': ( 'exchange/account.html#orders',
                                                                                'mlt_lib/exchange/account.py'),
                                           'mlt_lib.exchange.account.positions': ( 'exchange/account.html#positions',
