@@ -80,7 +80,7 @@ def _check_row(session: str, symbols: Sequence[str], row: Sequence[str], source:
         if cell in MISSING:
             continue
         try:
-            sound = 0 < float(cell) < float("inf")
+            sound = "_" not in cell and 0 < float(cell) < float("inf")
         except ValueError:
             sound = False
         if not sound:

@@ -39,18 +39,19 @@ def as_day(
     return stamp.as_unit("us")
 
 # %% ../../nbs/market/calendar.ipynb #ebc6cc21
-@lru_cache(maxsize=16)
-def _hours(last_year: int) -> pd.DataFrame:
-    "Open and close (UTC) of each session from 1985 to the end of `last_year`."
+@lru_cache(maxsize=1)
+def _hours() -> dict[str, pd.DatetimeIndex]:
+    "Every session from 1985 to a year past the last day asked about, with its open and close (UTC)."
     from exchange_calendars import get_calendar
 
-    hours = get_calendar("XNYS", start=FIRST, end=f"{last_year}-12-31").schedule[["open", "close"]]
-    return hours.set_axis(pd.DatetimeIndex(hours.index.to_numpy()).as_unit("us"))
+    hours = get_calendar("XNYS", start=FIRST, end=LAST + pd.DateOffset(years=1)).schedule
+    columns = {"session": hours.index.to_numpy(), "open": hours["open"].array, "close": hours["close"].array}
+    return {name: pd.DatetimeIndex(column).as_unit("us") for name, column in columns.items()}
 
 
-def _around(day: pd.Timestamp) -> pd.DatetimeIndex:
-    "Every session from 1985 to the end of the year after `day`."
-    return pd.DatetimeIndex(_hours(day.year + 1).index)
+def _known() -> pd.DatetimeIndex:
+    "Every session of the calendar."
+    return _hours()["session"]
 
 
 def sessions(
@@ -61,27 +62,24 @@ def sessions(
     first, last = as_day(start), as_day(end)
     if first > last:
         raise DataError(f"sessions from {first:%Y-%m-%d} to {last:%Y-%m-%d}: the start is after the end; swap them.")
-    known = _around(last)
+    known = _known()
     return known[(known >= first) & (known <= last)]
 
 # %% ../../nbs/market/calendar.ipynb #a5d9be59
 def is_session(day: Day) -> bool:
     "Whether the exchange traded on that day."
-    stamp = as_day(day)
-    return stamp in _around(stamp)
+    return as_day(day) in _known()
 
 
 def next_session(day: Day) -> pd.Timestamp:
     "The first session strictly after a day, be that day a session or not."
-    stamp = as_day(day)
-    known = _around(stamp)
-    return known[int(known.searchsorted(stamp, side="right"))]
+    known = _known()
+    return known[int(known.searchsorted(as_day(day), side="right"))]
 
 
 def previous_session(day: Day) -> pd.Timestamp:
     "The last session strictly before a day, be that day a session or not."
-    stamp = as_day(day)
-    known = _around(stamp)
+    stamp, known = as_day(day), _known()
     place = int(known.searchsorted(stamp, side="left"))
     if place == 0:
         raise DataError(
@@ -96,16 +94,16 @@ def require_session(day: Day) -> pd.Timestamp:
     if is_session(stamp):
         return stamp
     after = f"{next_session(stamp):%Y-%m-%d} is the session after it"
-    begins = _around(stamp)[0]
-    before = f"{previous_session(stamp):%Y-%m-%d} the one before" if stamp > begins else "the calendar begins there"
+    before = (
+        f"{previous_session(stamp):%Y-%m-%d} the one before" if stamp > _known()[0] else "the calendar begins there"
+    )
     raise DataError(f"{stamp:%Y-%m-%d} ({stamp:%A}) is not a session of XNYS: {after}, {before}.")
 
 # %% ../../nbs/market/calendar.ipynb #77d7fa09
 def _instant(session: Day, which: str) -> pd.Timestamp:
     "The open or close of a session, in UTC."
     day = require_session(session)
-    instants = pd.DatetimeIndex(_hours(day.year + 1)[which]).as_unit("us")
-    return instants[int(_around(day).searchsorted(day))]
+    return _hours()[which][int(_known().searchsorted(day))]
 
 
 def session_open(session: Day) -> pd.Timestamp:
@@ -126,10 +124,10 @@ def decision_time(session: Day) -> pd.Timestamp:
 EVERY = ("daily", "weekly", "monthly")
 
 
-@lru_cache(maxsize=32)
-def _decisions(every: str, last_year: int) -> pd.DatetimeIndex:
-    "Every decision session from 1985 to the end of `last_year`."
-    known = pd.DatetimeIndex(_hours(last_year).index)
+@lru_cache(maxsize=len(EVERY))
+def _decisions(every: str) -> pd.DatetimeIndex:
+    "Every decision session of the calendar."
+    known = _known()
     if every == "daily":
         return known
     if every == "weekly":
@@ -153,12 +151,10 @@ def decision_sessions(
     rhythm, given = _check_every(every), check_sessions(sessions)
     if given.empty:
         return given
-    as_day(given[0])
-    last = as_day(given[-1])
-    strangers = given[~given.isin(_around(last))]
+    strangers = given[~given.isin(_known())]
     if len(strangers):
         require_session(strangers[0])
-    return given[given.isin(_decisions(rhythm, last.year + 1))]
+    return given[given.isin(_decisions(rhythm))]
 
 
 def is_decision_session(
@@ -167,4 +163,4 @@ def is_decision_session(
 ) -> bool:
     "Whether the desk decides on a session."
     rhythm, day = _check_every(every), require_session(session)
-    return day in _decisions(rhythm, day.year + 1)
+    return day in _decisions(rhythm)

@@ -51,19 +51,22 @@ def check_prices(
     "The panel if it keeps the contract, or a DataError that names symbol and session."
     if not isinstance(prices, pd.DataFrame):
         raise DataError(f"prices: a {type(prices).__name__}; a DataFrame is needed, sessions down, symbols across.")
-    check_sessions(prices.index)
+    sessions = check_sessions(prices.index)
     check_symbols(prices.columns)
     if prices.empty:
         raise DataError(f"prices: {len(prices)} sessions of {prices.shape[1]} symbols; at least one of each is needed.")
-    for symbol, kind in prices.dtypes.items():
-        if getattr(kind, "kind", "O") not in "iuf":
-            raise DataError(f"prices: {symbol!r} holds {kind}, not numbers; convert it with pandas.to_numeric.")
+    for symbol in prices.columns:
+        if prices[symbol].dtype.kind not in "iuf":
+            raise DataError(
+                f"prices: {symbol} holds {prices[symbol].dtype}, not numbers; convert it with pandas.to_numeric."
+            )
     checked = prices.astype("float64")
-    bad = np.argwhere(((checked <= 0) | np.isinf(checked)).to_numpy())
+    values = checked.to_numpy()
+    bad = np.argwhere((values <= 0) | np.isinf(values))
     if len(bad):
         row, column = bad[0]
         raise DataError(
-            f"prices: {checked.columns[column]} on {checked.index[row]:%Y-%m-%d} is {checked.iat[row, column]:g}; "
+            f"prices: {prices.columns[column]} on {sessions[row]:%Y-%m-%d} is {values[row, column]:g}; "
             f"a price is above 0 and finite, or NaN where unknown ({len(bad)} such in all)."
         )
     return checked

@@ -76,7 +76,7 @@ def forecast(
         raise SettingsError(f"forecast: an information coefficient of {ic}; it is a correlation, between -1 and 1.")
     if isinstance(score, pd.Series):
         one_row = forecast(score.to_frame("alpha").T, volatility.to_frame("alpha").T, ic)
-        return pd.Series(one_row.iloc[0], name=score.name)
+        return pd.Series(one_row.iloc[0].to_numpy(), index=score.index, name=score.name)
     for axis, labels, known in (
         ("symbols", score.columns, volatility.columns),
         ("sessions", score.index, volatility.index),
