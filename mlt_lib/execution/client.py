@@ -395,7 +395,7 @@ def _list(raw: Any, path: str) -> list[Any]:
 def _client_class() -> type:
     from alpaca.trading.client import TradingClient
 
-    return type("SafeTradingClient", (SafeTradingClient, TradingClient), {})
+    return type("SafeTradingClient", (SafeTradingClient, TradingClient), {"__module__": __name__})
 
 
 def trading_client(

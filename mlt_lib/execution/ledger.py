@@ -273,7 +273,7 @@ def record_history(
 ) -> int:  # how many were new
     "Commit past decisions together, leaving those that are recorded as they are."
     with transaction(engine) as session:
-        known = set(session.execute(select(Decision.namespace, Decision.strategy, Decision.session)).tuples())
+        known = set(map(tuple, session.execute(select(Decision.namespace, Decision.strategy, Decision.session))))
         new = [decided for decided in decisions if decided.key not in known]
         for decided in new:
             _require_sound(decided, ())

@@ -165,6 +165,6 @@ def performance(
     names = ("session", "equity", "cash", "gross", "net", "pnl", "day_return", "model_return", "book_gap")
     wanted = select(*(getattr(Performance, name) for name in names)).where(Performance.namespace == namespace)
     with reading(engine) as rows:
-        found = rows.execute(wanted.order_by(Performance.session)).tuples().all()
+        found = [tuple(row) for row in rows.execute(wanted.order_by(Performance.session))]
     frame = pd.DataFrame(found, columns=list(names))
     return frame.assign(session=pd.to_datetime(frame["session"])).set_index("session")

@@ -1,5 +1,6 @@
 "A small desk on the real exchange process: a session's work as a scheduler does it, and what must be true after it."
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
@@ -11,7 +12,7 @@ from random import Random
 import pandas as pd
 from sqlalchemy import Engine
 
-from mlt_lib.exchange.process import Exchange, advance, arm_fault, counters, start_exchange
+from mlt_lib.exchange.process import Exchange, advance, arm_fault, counters, find_exchange, start_exchange
 from mlt_lib.execution import gateway
 from mlt_lib.execution.client import SafeTradingClient, trading_client
 from mlt_lib.execution.intents import intents_from
@@ -158,3 +159,11 @@ def open_desk(folder: Path, count: int, slippage_bps: int = 2, **variant) -> Des
         folder / "exchange.db", folder / "tape.csv", "test", CASH, slippage_bps, prices.index[0].date()
     )
     return Desk(f"sqlite:///{folder}/desk.db", exchange, prices, **variant)
+
+
+if __name__ == "__main__":  # one session in a process of its own, to be killed
+    place = Path(sys.argv[1])
+    tape = pd.read_csv(place / "tape.csv", index_col=0, parse_dates=True)
+    running = find_exchange(place / "exchange.db")
+    assert running
+    print(Desk(f"sqlite:///{place}/desk.db", running, tape).step(date.fromisoformat(sys.argv[2])))
