@@ -215,7 +215,7 @@ def run_row(run: Any) -> list[str]:
 # %% ../../nbs/report/publish.ipynb #c249b1ca
 def job_card(run: Any) -> tuple[Any, Any, Any]:
     "A job's last run as a card: its name, its page, its state."
-    day, status = text_of(run.session)[:10] or "page", text_of(run.status)
+    day, status = text_of(run.session)[:10] or ("page" if run.link else "–"), text_of(run.status)
     return run.job, anchor(run.link, day) if run.link else day, mark(LAMP.get(status, "near"), status or "unknown")
 
 

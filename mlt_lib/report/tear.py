@@ -15,7 +15,8 @@ import pandas as pd
 from IPython.display import HTML
 
 from ..errors import DataError
-from .sheet import ACCENT, FAINT, LINE, LOSS, SOFT, cell_text, escape, figure, grid, note
+from .picture import ACCENT, FAINT, LINE, LOSS, SOFT
+from .sheet import cell_text, escape, figure, grid, note
 from ..risk.drawdown import drawdown
 
 # %% ../../nbs/report/tear.ipynb #98f73696
