@@ -97,7 +97,8 @@ class _Evidence:
 
 def _evidence(prices: pd.DataFrame, recipe: Recipe) -> _Evidence:
     "Scores, forecasts and returns of all rows."
-    ordered = check_prices(prices.sort_index(axis=1))
+    checked = check_prices(prices).sort_index(axis=1)
+    ordered = pd.DataFrame(checked.to_numpy(copy=True), checked.index, checked.columns)  # one block, however it came
     ranks = {name: rank_map(SLEEVES[name](ordered)) for name in recipe.sleeves}
     ranks["combined"] = blend(dict(ranks))
     risk = volatility(ordered, window=recipe.covariance_days)
