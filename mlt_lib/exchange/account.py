@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import DataError
 from .state import State, session_of
+from .tape import Tape
 
 # %% ../../nbs/exchange/account.ipynb #003ac80b
 @dataclass(frozen=True)
@@ -183,12 +184,25 @@ MARKET_COLLAR = Decimal("1.03")  # of the last price
 
 
 def order_value(
-    state: State,
+    tape: Tape,
+    session: str,  # on the tape
     symbol: str,
     quantity: Decimal,  # shares, above zero
 ) -> Decimal:
     "What a market order that adds to a position takes from the buying power, in USD."
-    return quantity * MARKET_COLLAR * (state.tape.mark(session_of(state), symbol) or 0)
+    return quantity * MARKET_COLLAR * (tape.mark(session, symbol) or 0)
+
+
+def _committed(state: State, held: dict[str, Decimal]) -> Decimal:
+    waiting: dict[str, Decimal] = {}
+    for symbol, side, quantity in state.db.execute(
+        "select symbol, side, quantity from orders where status = 'accepted'"
+    ):
+        if held.get(symbol, Decimal(0)) * (1 if side == "buy" else -1) >= 0:
+            waiting[symbol] = waiting.get(symbol, Decimal(0)) + Decimal(quantity)
+    session = session_of(state)
+    values = (order_value(state.tape, session, symbol, quantity) for symbol, quantity in waiting.items())
+    return sum(values, Decimal(0))
 
 
 def account(state: State) -> Account:
@@ -197,8 +211,5 @@ def account(state: State) -> Account:
     held = {position.symbol: position for position in positions(state)}
     long_value = sum((p.value for p in held.values() if p.quantity > 0), Decimal(0))
     short_value = sum((p.value for p in held.values() if p.quantity < 0), Decimal(0))
-    committed = Decimal(0)
-    for order in orders(state, status="open"):
-        if order.symbol not in held or held[order.symbol].quantity * order.signed > 0:
-            committed += order_value(state, order.symbol, order.quantity)
+    committed = _committed(state, {symbol: position.quantity for symbol, position in held.items()})
     return Account(row["name"], Decimal(row["cash"]), Decimal(row["last_equity"]), long_value, short_value, committed)

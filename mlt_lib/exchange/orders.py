@@ -113,7 +113,7 @@ def _check_account(state: State, symbol: str, side: str, quantity: Decimal) -> N
     if side == "sell" and quantity != quantity.to_integral_value():
         raise invalid("fractional orders cannot be sold short")
     power = account(state).buying_power
-    cost = order_value(state, symbol, quantity)
+    cost = order_value(state.tape, session_of(state), symbol, quantity)
     if cost > power:
         raise forbidden("insufficient buying power", buying_power=plain(power), cost_basis=plain(cost))
 
