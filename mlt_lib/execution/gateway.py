@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from .checks import Denial, Facts, check, opening_quantity
 from .client import BrokerOrder, Duplicate, Outcome, RateLimited, Refused, SafeTradingClient
-from .ledger import UNSENT, Tracked, acknowledge, claim, mark, orders_of
+from .ledger import UNSENT, Tracked, acknowledge, claim, mark, order_table, orders_of
 from .positions import holdings
 from .reconcile import look_twice, settle
 from .steps import reached
@@ -148,6 +148,9 @@ class Sent:
     def unsettled(self) -> tuple[Tracked, ...]:
         "Orders of which nobody knows yet, or that wait for the broker's rate limit."
         return self.of(*UNSENT)
+
+    def _repr_html_(self) -> str:
+        return order_table(self.orders).reset_index(drop=True).to_html()
 
     def __str__(self) -> str:
         counts = {"accepted": self.accepted, "not sent": self.stopped, "not settled": self.unsettled}

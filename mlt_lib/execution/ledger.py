@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FINAL', 'SEEN', 'TRANSITIONS', 'UNSENT', 'OPEN', 'ACTOR', 'NEW_YORK', 'UNSENT_OR_DEAD', 'require_transition',
-           'Tracked', 'orders_of', 'as_date', 'Decided', 'Recorded', 'decision_of', 'record_decision', 'record_history',
-           'record_halt', 'claim', 'mark', 'acknowledge', 'book_fills']
+           'Tracked', 'orders_of', 'order_table', 'as_date', 'Decided', 'Recorded', 'decision_of', 'record_decision',
+           'record_history', 'record_halt', 'claim', 'mark', 'acknowledge', 'book_fills']
 
 # %% ../../nbs/execution/ledger.ipynb #4ed93daa
 import json
@@ -98,6 +98,22 @@ def orders_of(
     with reading(engine) as rows:
         found = rows.scalars(wanted.order_by(OrderIntent.slot, OrderIntent.side.desc(), OrderIntent.symbol))
         return tuple(_tracked(row) for row in found)
+
+
+def order_table(
+    orders: Iterable[Tracked],
+) -> pd.DataFrame:  # symbol, side, quantity, price, from, to, value, filled, state, reason; index client order id
+    "Orders for a person to read: what, how much, why not."
+    names = ["symbol", "side", "quantity", "price", "from", "to", "value", "filled", "state", "reason"]
+    rows = {
+        order.client_order_id: (
+            *(i.symbol, i.side, i.quantity, i.reference_price, i.from_weight, i.to_weight, i.value),
+            *(order.filled_quantity, order.state, order.reason or ""),
+        )
+        for order in orders
+        for i in (order.intent,)
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=names)
 
 
 def as_date(

@@ -32,7 +32,7 @@ def look_twice(
     quiet = tracked.updated + timedelta(seconds=client.timeout_seconds + 1)
     remaining = (quiet - datetime.now(UTC)).total_seconds()
     if remaining > 0:
-        sleep(remaining)
+        sleep(min(remaining, client.timeout_seconds + 1))  # whatever the machine's clock did meanwhile
     return client.by_client_id(tracked.client_order_id)
 
 # %% ../../nbs/execution/reconcile.ipynb #49472806
@@ -122,7 +122,7 @@ def halt(
     "Write a halt into the audit trail and say it."
     record_halt(engine, namespace, why, now)
     return BrokerError(
-        f"HALT in {namespace}: ledger and broker disagree on {'; '.join(why)}. "
+        f"HALT in {namespace}: {'; '.join(why)}. "
         f"Nothing is sent and nothing is repaired by itself: find the cause at the broker, then run again."
     )
 
@@ -158,6 +158,6 @@ def reconcile(
         if not (found := differences(engine, client, namespace, starting_cash)):
             break
         if last:
-            raise halt(engine, namespace, found, clock.timestamp)
+            raise halt(engine, namespace, [f"ledger and broker disagree on {'; '.join(found)}"], clock.timestamp)
     held, money = holdings(engine, namespace), cash(engine, namespace, starting_cash)
     return Reconciled(clock, settled, fills, foreign, held, money)

@@ -73,6 +73,7 @@ def test_what_was_sent_says_so_in_a_line(engine):
     assert str(sent) == "1 accepted, 1 not sent, 1 not settled"
     assert "insufficient buying power" in sent.stopped[0].reason
     assert calls == [(1, 3), (2, 3), (3, 3)]
+    assert "insufficient buying power" in sent._repr_html_()
     again = send(engine, broker, NAMESPACE, make_facts(), sleep=broker.sleep)
     assert [order.intent.symbol for order in again.orders] == ["PG"], "a dead order replays by nothing"
     assert str(send(engine, broker, NAMESPACE, make_facts())) == "no orders"
@@ -292,7 +293,7 @@ WORDS = st.sampled_from(["accept", "unheard", "lost", "late", "limited", "phanto
 CRASHES = st.tuples(st.sampled_from(LABELS[3:7]), st.integers(1, 4))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(script=st.lists(WORDS, max_size=12), crashes=st.lists(CRASHES, max_size=4))
 def test_whatever_happens_each_order_is_there_once(tmp_path_factory, script, crashes):
     engine = open_database(f"sqlite:///{tmp_path_factory.mktemp('any')}/desk.db")

@@ -202,7 +202,7 @@ def at_the_broker(engine, *intents):
         acknowledge(engine, read_order(wire(intent)), "accepted", NOW)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(st.integers(1, 10), min_size=1, max_size=12), st.integers(1, 9999))
 def test_fills_are_monotone_and_cost_what_the_broker_says(tmp_path_factory, views, cents):
     "Whatever views arrive in whatever order, what is booked is the highest, at the broker's average."
