@@ -584,6 +584,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mlt_lib.jobs.day.one_job': ('jobs/day.html#one_job', 'mlt_lib/jobs/day.py'),
                                   'mlt_lib.jobs.day.replay': ('jobs/day.html#replay', 'mlt_lib/jobs/day.py'),
                                   'mlt_lib.jobs.day.report_again': ('jobs/day.html#report_again', 'mlt_lib/jobs/day.py'),
+                                  'mlt_lib.jobs.day.require_database': ('jobs/day.html#require_database', 'mlt_lib/jobs/day.py'),
                                   'mlt_lib.jobs.day.require_done': ('jobs/day.html#require_done', 'mlt_lib/jobs/day.py'),
                                   'mlt_lib.jobs.day.require_free_port': ('jobs/day.html#require_free_port', 'mlt_lib/jobs/day.py'),
                                   'mlt_lib.jobs.day.run_day': ('jobs/day.html#run_day', 'mlt_lib/jobs/day.py'),
