@@ -592,6 +592,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mlt_lib.jobs.day.silent': ('jobs/day.html#silent', 'mlt_lib/jobs/day.py'),
                                   'mlt_lib.jobs.day.store_prices': ('jobs/day.html#store_prices', 'mlt_lib/jobs/day.py'),
                                   'mlt_lib.jobs.day.summary': ('jobs/day.html#summary', 'mlt_lib/jobs/day.py'),
+                                  'mlt_lib.jobs.day.tradable': ('jobs/day.html#tradable', 'mlt_lib/jobs/day.py'),
                                   'mlt_lib.jobs.day.write_tape': ('jobs/day.html#write_tape', 'mlt_lib/jobs/day.py')},
             'mlt_lib.jobs.doctor': { 'mlt_lib.jobs.doctor.Finding': ('jobs/doctor.html#finding', 'mlt_lib/jobs/doctor.py'),
                                      'mlt_lib.jobs.doctor.broker': ('jobs/doctor.html#broker', 'mlt_lib/jobs/doctor.py'),

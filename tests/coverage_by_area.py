@@ -20,7 +20,9 @@ def main(path: str) -> int:
         covered, total = lines_of(report, area + "/" if area else "")
         share = 100 * covered / total if total else 0.0
         failed |= share < floor
-        print(f"{area or 'all':12} {share:6.1f} %  of {total:5} lines, floor {floor} %  {'ok' if share >= floor else 'BELOW'}")
+        print(
+            f"{area or 'all':12} {share:6.1f} %  of {total:5} lines, floor {floor} %  {'ok' if share >= floor else 'BELOW'}"
+        )
     return int(failed)
 
 

@@ -31,7 +31,7 @@ def targets_of(
     if since is not None:
         wanted = wanted.where(TargetWeight.session >= since)
     with reading(engine) as rows:
-        found = rows.execute(wanted).tuples().all()
+        found = rows.execute(wanted).all()
     long = pd.DataFrame(found, columns=["session", "symbol", "weight"])
     wide = long.pivot(index="session", columns="symbol", values="weight").fillna(0.0)
     wide.index = pd.DatetimeIndex(pd.to_datetime(wide.index), name=None)

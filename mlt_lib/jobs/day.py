@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Tell', 'HISTORY_SESSIONS', 'REST_URL', 'silent', 'Plan', 'choose_session', 'require_free_port', 'require_database',
            'look', 'write_tape', 'broker_for', 'sessions_due', 'Ended', 'require_done', 'count_cells', 'store_prices',
-           'catch_up', 'run_day', 'summary', 'daily', 'fresh_name', 'replay', 'one_job', 'report_again']
+           'tradable', 'catch_up', 'run_day', 'summary', 'daily', 'fresh_name', 'replay', 'one_job', 'report_again']
 
 # %% ../../nbs/jobs/day.ipynb #b6decf47
 import os
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from sqlalchemy import Engine
@@ -21,6 +22,9 @@ from sqlalchemy import Engine
 from ..errors import DataError, JobError, SettingsError
 from .runner import Parameters, Receipt, environment, only_one, parse_parameters, reports_folder, run_job
 from ..settings import Settings
+
+if TYPE_CHECKING:
+    from mlt_lib.jobs.session import Desk
 
 # %% ../../nbs/jobs/day.ipynb #4e1ff103
 Tell = Callable[[str, int, int], None]
@@ -158,7 +162,7 @@ def sessions_due(
             f"session {known[-1]:%Y-%m-%d} lies before {seen[-1]:%Y-%m-%d}, where the book stands; a book is never rewound. "
             f"Use: mlt replay --until {known[-1]:%Y-%m-%d}"
         )
-    return known[known >= seen[-1]] if known[-1] == seen[-1] else known[known > seen[-1]]
+    return known[known >= seen[-1]]
 
 # %% ../../nbs/jobs/day.ipynb #71b438d4
 @dataclass(frozen=True)
@@ -192,15 +196,21 @@ def store_prices(settings: Settings, engine: Engine, plan: Plan, namespace: str,
     )
 
 
+def tradable(desk: "Desk", due: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    "Those of the sessions that the broker's clock hasn't left behind; what it has left behind is done, or too late."
+    return due[due >= pd.Timestamp(desk.client.clock().session)]
+
+
 def catch_up(settings: Settings, namespace: str, due: pd.DatetimeIndex, tell: Tell) -> None:
     "History for a new book, then every session before the last one."
     from mlt_lib.jobs.session import open_desk, seed_history, step
 
     with open_desk(settings, namespace) as desk:
         seed_history(desk, due[0], lambda done, total: tell("decide the history", done, total))
-        for done, session in enumerate(due[:-1], 1):
+        before = tradable(desk, due[:-1])
+        for done, session in enumerate(before, 1):
             step(desk, session)
-            tell("trade the sessions before", done, len(due) - 1)
+            tell("trade the sessions before", done, len(before))
 
 
 def run_day(
