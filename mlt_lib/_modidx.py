@@ -450,6 +450,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'mlt_lib/execution/ledger.py'),
                                           'mlt_lib.execution.ledger.acknowledge': ( 'execution/ledger.html#acknowledge',
                                                                                     'mlt_lib/execution/ledger.py'),
+                                          'mlt_lib.execution.ledger.acting': ( 'execution/ledger.html#acting',
+                                                                               'mlt_lib/execution/ledger.py'),
                                           'mlt_lib.execution.ledger.as_date': ( 'execution/ledger.html#as_date',
                                                                                 'mlt_lib/execution/ledger.py'),
                                           'mlt_lib.execution.ledger.book_fills': ( 'execution/ledger.html#book_fills',

@@ -109,7 +109,8 @@ def differences(
     ]
     left, told = cash(engine, namespace, starting_cash), client.account().cash
     if abs(left - told) > CENT + PRICE_ROUNDING * traded_shares(engine, namespace):
-        found.append(f"cash (ledger {left:,.2f} USD, broker {told:,.2f} USD)")
+        start = f"{starting_cash:,.2f} USD at the start"
+        found.append(f"cash (ledger {left:,.2f} USD from {start}, broker {told:,.2f} USD)")
     return found
 
 
