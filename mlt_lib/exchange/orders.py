@@ -11,7 +11,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from ..errors import OrderError
-from .account import Order, account, find_order, orders, quantity_held
+from .account import Order, account, find_order, order_value, orders, quantity_held
 from .state import State, account_name, next_stamp, plain, session_of, transaction
 
 # %% ../../nbs/exchange/orders.ipynb #35271988
@@ -113,7 +113,7 @@ def _check_account(state: State, symbol: str, side: str, quantity: Decimal) -> N
     if side == "sell" and quantity != quantity.to_integral_value():
         raise invalid("fractional orders cannot be sold short")
     power = account(state).buying_power
-    cost = quantity * (state.tape.mark(session_of(state), symbol) or 0)
+    cost = order_value(state.tape, session_of(state), symbol, quantity)
     if cost > power:
         raise forbidden("insufficient buying power", buying_power=plain(power), cost_basis=plain(cost))
 

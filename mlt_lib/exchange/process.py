@@ -17,7 +17,7 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
@@ -162,8 +162,7 @@ def start_exchange(
     opens: Path | None = None,  # opening prices, for opg orders
 ) -> Exchange:
     "Start the exchange and wait until it answers."
-    state.parent.mkdir(parents=True, exist_ok=True)
-    port_file, log = _port_file(state), log or state.with_name(f"{state.name}.log")
+    log = log or state.with_name(f"{state.name}.log")
     told: dict[str, Any] = {
         "state": state,
         "tape": tape,
@@ -171,26 +170,23 @@ def start_exchange(
         "cash": cash,
         "slippage-bps": slippage_bps,
     }
-    told |= {
-        "start": start and str(start)[:10],
-        "opens": opens,
-        "port": port,
-        "port-file": port_file,
-        "parent": os.getpid(),
-    }
-    command = [sys.executable, "-m", "mlt_lib.exchange.server"]
-    command += [f"--{name}={value}" for name, value in told.items() if value is not None]
+    told |= {"start": start and str(start)[:10], "opens": opens, "port": port}
+    state.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as words:
         said = words.tell()
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, start_new_session=True
-        )
+        process = _launch(told | {"port-file": _port_file(state), "parent": os.getpid()}, words)
     try:
         return _wait_for_answer(process, state, log, said)
     except BaseException:
         process.kill()
         process.wait()
         raise
+
+
+def _launch(told: dict[str, Any], words: BinaryIO) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "mlt_lib.exchange.server"]
+    command += [f"--{name}={value}" for name, value in told.items() if value is not None]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, start_new_session=True)
 
 
 def _port_file(state: Path) -> Path:

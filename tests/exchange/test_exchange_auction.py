@@ -111,6 +111,23 @@ def test_a_fill_never_costs_nothing(price, slippage, buys, sells):
     assert fill_price(Decimal(price), "sell", Decimal(slippage)) == Decimal(sells)
 
 
+def test_a_position_grows_shrinks_and_goes(state):
+    seen = []
+    for session, side, quantity in (
+        ("2022-11-23", "buy", 30),
+        ("2022-11-25", "buy", 10),
+        ("2022-11-28", "sell", 20),
+        ("2022-11-29", "sell", 20),
+    ):
+        submit(state, "AAPL", side, Decimal(quantity), "cls")
+        advance(state, session)
+        seen += [[(position.quantity, position.cost) for position in positions(state)]]
+    cost = 30 * Decimal("151.2211") + 10 * Decimal("148.2581")
+    assert seen == [[(30, 30 * Decimal("151.2211"))], [(40, cost)], [(20, cost / 2)], []]
+    spent = cost - 20 * Decimal("144.0758") - 20 * Decimal("141.0288")
+    assert account(state).cash == account(state).equity == 100_000 - spent
+
+
 # One account over random days, against books kept independently in fractions.
 
 SESSIONS = (
@@ -128,7 +145,7 @@ day = st.tuples(price, price)
 order = st.tuples(
     st.sampled_from("AB"),
     st.sampled_from(["buy", "sell"]),
-    st.one_of(st.integers(1, 400), st.decimals("0.000000001", "30", places=9)),
+    st.one_of(st.integers(1, 400), st.decimals("0.000000001", "30", places=9), st.just("all of it")),
     st.sampled_from(["cls", "day", "opg"]),
     st.booleans(),  # cancel it again
 )
@@ -171,6 +188,10 @@ def trade(closes, opens, evenings, bps):
             waiting = []
             for symbol, side, quantity, tif, withdraw in sent:
                 name += 1
+                if quantity == "all of it" and books.shares[symbol]:
+                    side = "sell" if books.shares[symbol] > 0 else "buy"
+                    quantity = next(p.quantity for p in positions(state) if p.symbol == symbol).copy_abs()
+                quantity = 1 if quantity == "all of it" else quantity
                 try:
                     accepted = submit(state, symbol, side, Decimal(str(quantity)), tif, str(name))
                 except Refused:

@@ -57,8 +57,8 @@ def test_a_client_order_id_is_unique_for_ever(state, end):
         (("AAPL", "buy", "0.1234567891", "day"), 422, 42210000, "at most 9 decimal places"),
         (("AAPL", "sell", "0.5", "day"), 422, 42210000, "cannot be sold short"),
         (("AAPL", "buy", "1", "cls", "x" * 49), 422, 42210000, "no more than 48 characters"),
-        (("AAPL", "buy", "1332", "cls"), 403, 40310000, "insufficient buying power"),
-        (("AAPL", "sell", "1332", "cls"), 403, 40310000, "insufficient buying power"),
+        (("AAPL", "buy", "1293", "cls"), 403, 40310000, "insufficient buying power"),
+        (("AAPL", "sell", "1293", "cls"), 403, 40310000, "insufficient buying power"),
         (("AAPL", "buy", "1e30", "cls"), 403, 40310000, "insufficient buying power"),
     ],
 )
@@ -69,14 +69,16 @@ def test_refusals_have_alpacas_codes(state, terms, status, code, message):
 
 
 def test_buying_power_is_twice_the_equity_to_the_last_share(state):
-    assert submit(state, "AAPL", "buy", Decimal(1331), "cls").status == "accepted"  # 1331 * 150.18 = 199,889.58
+    assert (
+        submit(state, "AAPL", "buy", Decimal(1292), "cls").status == "accepted"
+    )  # 1292 * 1.03 * 150.18 = 199,853.5368
     refused = refusal(state, "MSFT", "buy", Decimal(1), "cls")
-    assert refused.detail == {"buying_power": "110.42", "cost_basis": "245.03"}
-    assert account(state).buying_power == Decimal("110.42")
+    assert refused.detail == {"buying_power": "146.4632", "cost_basis": "252.3809"}
+    assert account(state).buying_power == Decimal("146.4632")
 
 
 def test_a_canceled_order_gives_its_buying_power_back(state):
-    order = submit(state, "AAPL", "buy", Decimal(1331), "cls")
+    order = submit(state, "AAPL", "buy", Decimal(1292), "cls")
     cancel(state, order.id)
     assert account(state).buying_power == 200_000
 
