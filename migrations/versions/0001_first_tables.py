@@ -271,7 +271,7 @@ def the_trail() -> None:
 
 def guard_the_trail() -> None:
     "The database itself refuses to change or remove an audit event."
-    if op.get_bind().dialect.name == "sqlite":
+    if op.get_context().dialect.name == "sqlite":
         for action in ("UPDATE", "DELETE"):
             op.execute(
                 f"CREATE TRIGGER audit_events_no_{action.lower()} BEFORE {action} ON audit_events "
@@ -282,7 +282,7 @@ def guard_the_trail() -> None:
             "WHEN EXISTS (SELECT 1 FROM audit_events WHERE sequence = NEW.sequence OR previous_hash = NEW.previous_hash) "
             "BEGIN SELECT RAISE(ABORT, 'audit events are append-only'); END"
         )
-    if op.get_bind().dialect.name == "postgresql":
+    if op.get_context().dialect.name == "postgresql":
         op.execute(
             "CREATE FUNCTION refuse_audit_change() RETURNS trigger LANGUAGE plpgsql AS "
             "$$ BEGIN RAISE EXCEPTION 'audit events are append-only'; END $$"
@@ -300,5 +300,5 @@ def downgrade() -> None:
         *("target_weights", "signals", "decisions", "runs", "quarantine", "bars", "instruments"),
     ):
         op.drop_table(table)
-    if op.get_bind().dialect.name == "postgresql":
+    if op.get_context().dialect.name == "postgresql":
         op.execute("DROP FUNCTION refuse_audit_change()")

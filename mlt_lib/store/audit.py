@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from ..errors import StoreError
 from .database import snapshot
-from .schema import AuditEvent, utc_text
+from .schema import AuditEvent, Record, utc_text
 
 # %% ../../nbs/store/audit.ipynb #bc18ef26
 def plain(
@@ -58,7 +58,7 @@ def chained(
     "The hash that an event has by its content and its place."
     return hashlib.sha256((previous_hash + canonical(event)).encode()).hexdigest()
 
-
+# %% ../../nbs/store/audit.ipynb #ba57b327
 def append(
     session: Session | Connection,  # in the transaction of what the event tells
     kind: str,  # such as "order.submitting"
@@ -79,7 +79,9 @@ def append(
     )
     event |= dict(run_id=run_id, client_order_id=client_order_id)
     hash = chained(previous, event | {name: t and utc_text(t) for name, t in times.items()})
-    session.execute(insert(AuditEvent), [event | times | dict(previous_hash=previous, hash=hash)])
+    session.execute(
+        insert(Record.metadata.tables["audit_events"]), [event | times | dict(previous_hash=previous, hash=hash)]
+    )
     return hash
 
 

@@ -15,17 +15,13 @@ from sqlalchemy import URL, Engine, create_engine, event, inspect, make_url, tex
 from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.orm import Session
 
-import mlt_lib
 from ..errors import StoreError
+from ..settings import asset
 
 # %% ../../nbs/store/database.ipynb #d542800a
 def migrations_folder() -> Path:  # holds env.py and versions/
-    "Where the migrations are: in the checkout, else inside the installed package."
-    package = Path(mlt_lib.__file__).parent
-    for folder in (package.parent / "migrations", package / "assets/migrations"):
-        if (folder / "env.py").is_file():
-            return folder
-    raise StoreError(f"no migrations beside {package} nor in its assets; install mlt_lib anew.")
+    "Where the migrations are: in the checkout, or inside the installed package."
+    return asset("migrations")
 
 
 def revisions(

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import func, inspect, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+import mlt_lib
 from mlt_lib.errors import StoreError
 from mlt_lib.store import database
 from mlt_lib.store.database import make_engine, migrations_folder, open_database, revisions, snapshot, transaction
@@ -85,6 +86,25 @@ def test_constraints_and_options_agree_too(engine, tmp_path):
         assert migrated[table] == expected[table], table
 
 
+def test_the_migration_is_spelt_for_postgresql_too():
+    "Spelt, not run: the trail's guard and the type of a moment are the two that differ."
+    import importlib.util
+    from io import StringIO
+
+    from alembic.migration import MigrationContext
+    from alembic.operations import Operations
+
+    spec = importlib.util.spec_from_file_location("first", next((migrations_folder() / "versions").glob("0001_*.py")))
+    first, said = importlib.util.module_from_spec(spec), StringIO()
+    spec.loader.exec_module(first)
+    context = MigrationContext.configure(dialect_name="postgresql", opts={"as_sql": True, "output_buffer": said})
+    with Operations.context(context):
+        first.upgrade()
+    assert said.getvalue().count("CREATE TABLE") == len(Record.metadata.tables)
+    assert "BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_events" in said.getvalue()
+    assert "known_time TIMESTAMP WITH TIME ZONE NOT NULL" in said.getvalue()
+
+
 def test_the_head_is_alembics_head():
     from alembic.config import Config
     from alembic.script import ScriptDirectory
@@ -147,6 +167,20 @@ def test_a_migration_that_breaks_leaves_nothing_behind(engine, path, tmp_path):
     again.dispose()
 
 
+@pytest.mark.process
+def test_a_process_killed_while_migrating_leaves_nothing_behind(engine, path, tmp_path):
+    with transaction(engine) as session:
+        session.add(apple())
+    engine.dispose()
+    body = "    op.create_table('half', sa.Column('a', sa.Text()))\n    import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    folder = later_release(tmp_path, body)
+    code = f"from pathlib import Path; from mlt_lib.store.database import open_database as o; o('sqlite:///{path}', folder=Path('{folder}'))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -9
+    again = open_database(f"sqlite:///{path}")
+    assert "half" not in inspect(again).get_table_names() and count(again) == 1
+    again.dispose()
+
+
 def test_a_migration_that_orphans_rows_is_taken_back(engine, path, tmp_path):
     with transaction(engine) as session:
         session.add(apple())
@@ -170,13 +204,14 @@ def test_a_new_database_whose_building_broke_is_built_next_time(path, tmp_path):
     engine.dispose()
 
 
-def test_the_packaged_folder_is_found_when_there_is_no_checkout(tmp_path, monkeypatch):
+def test_an_installed_desk_migrates_from_its_package(tmp_path, monkeypatch):
     package = tmp_path / "site/mlt_lib"
-    monkeypatch.setattr(database.mlt_lib, "__file__", str(package / "__init__.py"))
-    with pytest.raises(StoreError, match="install mlt_lib anew"):
-        migrations_folder()
     shutil.copytree(ROOT / "migrations", package / "assets/migrations")
+    monkeypatch.setattr(mlt_lib, "__path__", [str(package)])
     assert migrations_folder() == package / "assets/migrations"
+    engine = open_database(f"sqlite:///{tmp_path}/100%/desk.db")
+    assert count(engine) == 0
+    engine.dispose()
 
 
 # whose database it is

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import mlt_lib
 from mlt_lib.errors import StoreError
-from mlt_lib.store import runs
 from mlt_lib.store.database import open_database
 from mlt_lib.store.runs import code_hash, finish_run, interrupt_stale, runs_frame, start_run
 
@@ -89,7 +89,7 @@ def fresh(monkeypatch):
     "code_hash of another place, not remembered."
 
     def at(package: Path) -> str:
-        monkeypatch.setattr(runs.mlt_lib, "__file__", str(package / "__init__.py"))
+        monkeypatch.setattr(mlt_lib, "__path__", [str(package)])
         return code_hash.__wrapped__()
 
     return at
@@ -129,3 +129,10 @@ def test_checkout_and_wheel_agree(tmp_path, fresh):
 
 def test_the_hash_is_remembered():
     assert code_hash() is code_hash() and len(code_hash()) == 64
+
+
+def test_a_library_without_jobs_has_a_hash_too(tmp_path, fresh):
+    place = lay(tmp_path / "mlt_lib", tmp_path / "nbs/jobs")
+    whole = fresh(place)
+    shutil.rmtree(tmp_path / "nbs")
+    assert fresh(place) != whole
