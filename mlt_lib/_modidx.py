@@ -290,6 +290,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'mlt_lib.execution.checks._tradable': ( 'execution/checks.html#_tradable',
                                                                                   'mlt_lib/execution/checks.py'),
                                           'mlt_lib.execution.checks.check': ('execution/checks.html#check', 'mlt_lib/execution/checks.py'),
+                                          'mlt_lib.execution.checks.needed_buying_power': ( 'execution/checks.html#needed_buying_power',
+                                                                                            'mlt_lib/execution/checks.py'),
                                           'mlt_lib.execution.checks.opening_quantity': ( 'execution/checks.html#opening_quantity',
                                                                                          'mlt_lib/execution/checks.py')},
             'mlt_lib.execution.client': { 'mlt_lib.execution.client.Account': ( 'execution/client.html#account',

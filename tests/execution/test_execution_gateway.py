@@ -105,7 +105,7 @@ def test_buying_power_is_used_up_order_by_order(engine):
     broker = ScriptedBroker()
     sent = send(engine, broker, NAMESPACE, make_facts(buying_power=Decimal(1_400)), sleep=broker.sleep)
     assert [(o.intent.symbol, o.state) for o in sent.orders] == [("KO", "WORKING"), ("PEP", "DEAD")]
-    assert "buying_power: needs 900.00 USD, the broker grants 800.00 USD" in sent.orders[1].reason
+    assert "buying_power: needs 927.00 USD, the broker grants 782.00 USD" in sent.orders[1].reason
 
 
 def test_sales_go_first(engine):
