@@ -18,8 +18,8 @@ from mlt_lib.execution.client import (
     Unknown,
     read_order,
 )
+from mlt_lib.execution.decisions import Decided, record_decision
 from mlt_lib.execution.intents import Intent, client_order_id, plain
-from mlt_lib.execution.ledger import Decided, record_decision
 
 SLOT = date(2022, 12, 28)
 CLOSE = datetime(2022, 12, 28, 21, tzinfo=UTC)

@@ -13,6 +13,7 @@ from scripted_broker import CASH, CLOSE, NAMESPACE, NOW, SLOT, make_decided, mak
 
 from mlt_lib.errors import DataError, OrderError
 from mlt_lib.execution.client import read_order
+from mlt_lib.execution.decisions import decision_of, record_decision, record_history
 from mlt_lib.execution.ledger import (
     FINAL,
     SEEN,
@@ -21,11 +22,8 @@ from mlt_lib.execution.ledger import (
     acting,
     book_fills,
     claim,
-    decision_of,
     mark,
     orders_of,
-    record_decision,
-    record_history,
     require_transition,
 )
 from mlt_lib.execution.positions import cash, fills_of, holdings, performance, snapshot
