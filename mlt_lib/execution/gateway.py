@@ -13,8 +13,9 @@ from decimal import Decimal
 
 from sqlalchemy import Engine
 
+from .answers import BrokerOrder, Duplicate, Outcome, RateLimited, Refused
 from .checks import Denial, Facts, check, needed_buying_power
-from .client import BrokerOrder, Duplicate, Outcome, RateLimited, Refused, SafeTradingClient
+from .client import SafeTradingClient
 from .ledger import UNSENT, Tracked, acknowledge, claim, mark, order_table, orders_of
 from .positions import holdings
 from .reconcile import look_twice, settle

@@ -23,7 +23,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from ..errors import OrderError
-from .client import BrokerOrder
+from .answers import BrokerOrder
 from .intents import Intent, plain
 from .steps import reached
 from ..store import audit

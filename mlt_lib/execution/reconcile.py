@@ -15,7 +15,8 @@ from decimal import Decimal
 from sqlalchemy import Engine
 
 from ..errors import BrokerError
-from .client import BrokerOrder, Clock, SafeTradingClient
+from .answers import BrokerOrder, Clock
+from .client import SafeTradingClient
 from .ledger import OPEN, UNSENT, Tracked, acknowledge, book_fills, mark, orders_of, record_halt
 from .positions import cash, holdings, traded_shares
 from ..market.calendar import session_close

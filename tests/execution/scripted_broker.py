@@ -6,8 +6,7 @@ from decimal import Decimal
 
 import pandas as pd
 
-from mlt_lib.execution.checks import Facts
-from mlt_lib.execution.client import (
+from mlt_lib.execution.answers import (
     Account,
     BrokerOrder,
     Clock,
@@ -18,6 +17,7 @@ from mlt_lib.execution.client import (
     Unknown,
     read_order,
 )
+from mlt_lib.execution.checks import Facts
 from mlt_lib.execution.decisions import Decided, record_decision
 from mlt_lib.execution.intents import Intent, client_order_id, plain
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scripted_broker import CASH, END, NAMESPACE, NOW, SLOT, ScriptedBroker, make_facts, make_intent, record, wire
 
 from mlt_lib.errors import BrokerError, OrderError
-from mlt_lib.execution.client import Refused, Unknown, read_order
+from mlt_lib.execution.answers import Refused, Unknown, read_order
 from mlt_lib.execution.gateway import gather_facts, send
 from mlt_lib.execution.ledger import OPEN, acknowledge, book_fills, claim, mark, orders_of
 from mlt_lib.execution.positions import fills_of, holdings

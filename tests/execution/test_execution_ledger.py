@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scripted_broker import CASH, CLOSE, NAMESPACE, NOW, SLOT, make_decided, make_intent, record, wire
 
 from mlt_lib.errors import DataError, OrderError
-from mlt_lib.execution.client import read_order
+from mlt_lib.execution.answers import read_order
 from mlt_lib.execution.decisions import decision_of, record_decision, record_history
 from mlt_lib.execution.ledger import (
     FINAL,

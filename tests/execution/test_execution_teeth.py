@@ -11,7 +11,7 @@ from trading_day import open_desk
 
 from mlt_lib.errors import BrokerError, OrderError
 from mlt_lib.execution import gateway, ledger
-from mlt_lib.execution.client import Outcome
+from mlt_lib.execution.answers import Outcome
 from mlt_lib.execution.gateway import Sent
 from mlt_lib.execution.ledger import UNSENT, acknowledge, claim, mark, orders_of
 from mlt_lib.execution.steps import reached
