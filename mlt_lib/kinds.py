@@ -88,7 +88,7 @@ def words(
         listed = raw if isinstance(raw, tuple) else tuple(word.strip() for word in str(raw).split(","))
         if every and listed in ((), ("",), (every,)):
             return ()
-        if not all(listed) or len({*listed}) < max(len(listed), 1):
+        if not all(word and word.isprintable() for word in listed) or len({*listed}) < max(len(listed), 1):
             raise ValueError("must be a list with commas between, each name once" + (f", or {every}" if every else ""))
         for word in listed if allowed else ():
             if word not in allowed:

@@ -165,7 +165,7 @@ class Schedule(Section):
 class Report(Section):
     "What the page says above itself, and how far back it looks."
 
-    title: Annotated[str, Check(matching(r".{1,120}", "1 to 120 characters"))] = "Daily report"
+    title: Annotated[str, Check(matching(r"[^\x00-\x1f\x7f]{1,120}", "1 to 120 characters"))] = "Daily report"
     track_record_start: Day = None
 
 

@@ -466,6 +466,9 @@ def test_whatever_the_file_says_the_answer_is_settings_or_one_clear_error(tmp_pa
 
 
 @effort(max_examples=100, deadline=None)
+@example(("strategy", "sleeves"), "0\r0")
+@example(("universe", "symbols"), "A\nB")
+@example(("report", "title"), "A\x0cB")
 @given(st.sampled_from([(s, k) for s, kind in SECTIONS.items() for k in kind.model_fields]), st.text(max_size=20))
 def test_whatever_a_variable_holds_the_answer_is_settings_or_one_clear_error(key, raw):
     try:

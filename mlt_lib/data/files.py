@@ -62,10 +62,9 @@ def _symbols(table: pd.DataFrame, name: str) -> pd.Index:
         raise DataError(
             f"{name}: holds no prices; it needs a column of dates, then one for each symbol, with commas between."
         )
-    if "" in symbols:
-        raise DataError(
-            f"{name}: column {list(symbols).index('') + 2} has no symbol at its head; name it or remove it."
-        )
+    for place, symbol in enumerate(symbols, 2):
+        if not symbol or not symbol.isprintable():
+            raise DataError(f"{name}: column {place} has no readable symbol at its head; name it or remove it.")
     if not symbols.is_unique:
         raise DataError(f"{name}: {symbols[symbols.duplicated()][0]} heads two columns; keep one.")
     return symbols
