@@ -13,8 +13,9 @@ from decimal import Decimal
 
 from sqlalchemy import Engine
 
-from .checks import Denial, Facts, check, opening_quantity
-from .client import BrokerOrder, Duplicate, Outcome, RateLimited, Refused, SafeTradingClient
+from .answers import BrokerOrder, Duplicate, Outcome, RateLimited, Refused
+from .checks import Denial, Facts, check, needed_buying_power
+from .client import SafeTradingClient
 from .ledger import UNSENT, Tracked, acknowledge, claim, mark, order_table, orders_of
 from .positions import holdings
 from .reconcile import look_twice, settle
@@ -172,8 +173,8 @@ def send(
         tracked = send_one(engine, client, tracked, facts, sleep)
         if tracked.broker_id:
             held = facts.holdings.get(tracked.intent.symbol, Decimal(0))
-            opened = opening_quantity(tracked.intent, held) * tracked.intent.reference_price
-            facts = replace(facts, buying_power=facts.buying_power - opened)
+            taken = needed_buying_power(tracked.intent, held)
+            facts = replace(facts, buying_power=facts.buying_power - taken)
         done.append(tracked)
         if progress:
             progress(len(done), len(waiting))

@@ -15,7 +15,8 @@ from decimal import Decimal
 from sqlalchemy import Engine
 
 from ..errors import BrokerError
-from .client import BrokerOrder, Clock, SafeTradingClient
+from .answers import BrokerOrder, Clock
+from .client import SafeTradingClient
 from .ledger import OPEN, UNSENT, Tracked, acknowledge, book_fills, mark, orders_of, record_halt
 from .positions import cash, holdings, traded_shares
 from ..market.calendar import session_close
@@ -109,7 +110,8 @@ def differences(
     ]
     left, told = cash(engine, namespace, starting_cash), client.account().cash
     if abs(left - told) > CENT + PRICE_ROUNDING * traded_shares(engine, namespace):
-        found.append(f"cash (ledger {left:,.2f} USD, broker {told:,.2f} USD)")
+        start = f"{starting_cash:,.2f} USD at the start"
+        found.append(f"cash (ledger {left:,.2f} USD from {start}, broker {told:,.2f} USD)")
     return found
 
 

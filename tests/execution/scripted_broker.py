@@ -6,8 +6,7 @@ from decimal import Decimal
 
 import pandas as pd
 
-from mlt_lib.execution.checks import Facts
-from mlt_lib.execution.client import (
+from mlt_lib.execution.answers import (
     Account,
     BrokerOrder,
     Clock,
@@ -18,8 +17,9 @@ from mlt_lib.execution.client import (
     Unknown,
     read_order,
 )
+from mlt_lib.execution.checks import Facts
+from mlt_lib.execution.decisions import Decided, record_decision
 from mlt_lib.execution.intents import Intent, client_order_id, plain
-from mlt_lib.execution.ledger import Decided, record_decision
 
 SLOT = date(2022, 12, 28)
 CLOSE = datetime(2022, 12, 28, 21, tzinfo=UTC)

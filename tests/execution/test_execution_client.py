@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scripted_broker import NOW, make_intent, wire
 
 from mlt_lib.errors import BrokerError, SettingsError
-from mlt_lib.execution.client import (
+from mlt_lib.execution.answers import (
     REFUSALS,
     Clock,
     Duplicate,
@@ -27,8 +27,8 @@ from mlt_lib.execution.client import (
     rate_reset,
     read_error,
     read_order,
-    trading_client,
 )
+from mlt_lib.execution.client import trading_client
 
 KO = make_intent("KO")
 

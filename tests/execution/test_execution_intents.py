@@ -98,7 +98,7 @@ DENIALS = {
     "not_tradable": (replace(ORDER, symbol="KOO"), FACTS),
     "stale_decision": (ORDER, replace(FACTS, session=date(2022, 12, 29))),
     "past_valid_until": (ORDER, replace(FACTS, now=END)),
-    "buying_power": (ORDER, replace(FACTS, buying_power=Decimal("599.99"))),
+    "buying_power": (ORDER, replace(FACTS, buying_power=Decimal("617.99"))),
     "limit_breached": (ORDER, replace(FACTS, breached=("drawdown",))),
 }
 
@@ -126,7 +126,7 @@ def test_a_price_that_is_none_is_no_value():
 
 def test_bounds_are_inclusive():
     assert check(replace(ORDER, quantity=Decimal(100), reference_price=Decimal(500)), FACTS) == []
-    assert check(ORDER, replace(FACTS, buying_power=Decimal(600))) == []
+    assert check(ORDER, replace(FACTS, buying_power=Decimal(618))) == []
     assert check(ORDER, replace(FACTS, now=END.replace(hour=20, minute=59))) == []
 
 

@@ -12,19 +12,18 @@ from hypothesis import strategies as st
 from scripted_broker import CASH, CLOSE, NAMESPACE, NOW, SLOT, make_decided, make_intent, record, wire
 
 from mlt_lib.errors import DataError, OrderError
-from mlt_lib.execution.client import read_order
+from mlt_lib.execution.answers import read_order
+from mlt_lib.execution.decisions import decision_of, record_decision, record_history
 from mlt_lib.execution.ledger import (
     FINAL,
     SEEN,
     TRANSITIONS,
     acknowledge,
+    acting,
     book_fills,
     claim,
-    decision_of,
     mark,
     orders_of,
-    record_decision,
-    record_history,
     require_transition,
 )
 from mlt_lib.execution.positions import cash, fills_of, holdings, performance, snapshot
@@ -171,6 +170,17 @@ def test_only_recorded_orders_are_touched(engine):
     for touch in (lambda: claim(engine, "mlt-x", NOW), lambda: mark(engine, "mlt-x", "DEAD", "denied", "no", NOW)):
         with pytest.raises(OrderError, match="isn't in the ledger"):
             touch()
+
+
+def test_who_acts_is_in_the_trail(engine):
+    record(engine, KO)
+    with acting("trade", "run-7"):
+        claim(engine, KO.client_order_id, NOW)
+    mark(engine, KO.client_order_id, "UNKNOWN", "unknown", "no answer", NOW)
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT kind, actor, run_id FROM audit_events ORDER BY sequence")
+        said = [tuple(row) for row in rows][-2:]
+    assert said == [("order.claimed", "trade", "run-7"), ("order.unknown", "desk", None)]
 
 
 def test_an_illegal_mark_leaves_state_and_trail(engine):

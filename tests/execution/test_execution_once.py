@@ -16,6 +16,7 @@ CASES = [(label, 1, fault) for label, fault in product(LABELS, FAULTS)]
 CASES += [(label, n, fault) for label, n, fault in product(LABELS[3:7], (2, 3), ("drop_after", "504_after"))]
 
 
+CASES += [("after_post", 1, "hang_after")]  # the desk stops waiting after two seconds
 LAST = len(CASES)
 
 

@@ -15,8 +15,9 @@ from sqlalchemy import Engine
 from mlt_lib.exchange.process import Exchange, advance, arm_fault, counters, find_exchange, start_exchange
 from mlt_lib.execution import gateway
 from mlt_lib.execution.client import SafeTradingClient, trading_client
+from mlt_lib.execution.decisions import Decided, decision_of, record_decision
 from mlt_lib.execution.intents import intents_from
-from mlt_lib.execution.ledger import SEEN, Decided, decision_of, orders_of, record_decision
+from mlt_lib.execution.ledger import SEEN, orders_of
 from mlt_lib.execution.positions import cash, fills_of, holdings, snapshot
 from mlt_lib.execution.reconcile import reconcile
 from mlt_lib.execution.steps import Crash, crashing
