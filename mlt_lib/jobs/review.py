@@ -13,7 +13,8 @@ from sqlalchemy import Engine
 
 from ..backtest.engine import Backtest, backtest
 from ..errors import DataError
-from ..execution.ledger import Recorded, Tracked, decision_of, orders_of
+from ..execution.decisions import Recorded, decision_of
+from ..execution.ledger import Tracked, orders_of
 from ..execution.positions import holdings, performance
 from ..execution.targets import first_live_session, targets_of
 from .session import account_drawdown, book_after, cost_of, known_prices, limits_now

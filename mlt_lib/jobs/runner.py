@@ -280,7 +280,7 @@ def run_job(
         try:
             error = _attempt(source, output, parameters, settings, run_id, on_cell)
             status = "failed" if error else "done"
-            render(output, page, f"{job} {parameters.session}")
+            render(output, page, f"{job} {parameters.session}", error or None)
         finally:
             finish_run(engine, run_id, status, error=error or None, notebook=str(output), report=str(page))
             write_index(reports_folder(settings), runs_frame(engine))

@@ -24,7 +24,8 @@ from ..errors import BrokerError, DataError
 from ..execution.client import SafeTradingClient
 from ..execution.gateway import Sent, gather_facts, send
 from ..execution.intents import intents_from
-from ..execution.ledger import Decided, Recorded, decision_of, record_decision, record_history
+from ..execution.ledger import acting
+from ..execution.decisions import Decided, Recorded, decision_of, record_decision, record_history
 from ..execution.positions import Snapshot, holdings, performance, snapshot
 from ..execution.reconcile import Reconciled, reconcile
 from ..execution.targets import targets_of
@@ -105,6 +106,7 @@ def open_desk(
         open_things.enter_context(gateway_lease(settings.state / "locks" / f"{namespace}-gateway.lock", wait_seconds))
         engine = open_database(settings.database_url, create=False)
         open_things.callback(engine.dispose)
+        open_things.enter_context(acting("desk", os.environ.get("MLT_RUN_ID")))
         client = trading_client(address, keys, settings.execution.request_timeout_seconds)
         yield Desk(settings, engine, client, address, namespace, settings.strategy.name, recipe_of(settings))
 
