@@ -32,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)  # a log has no edge
 SettingsFile = Annotated[
     Path | None,
     typer.Option("--settings", help="Another settings.ini than the one found upward from here.", show_default=False),

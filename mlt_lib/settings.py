@@ -102,14 +102,14 @@ class Portfolio(Section):
     max_weight_share: OfBook = 0.15
     max_turnover_share: OfBook = 0.10
     invested_share: OfBook = 0.98
-    min_order_usd: Usd = Decimal(100)
+    min_order_usd: Usd = Decimal(1000)
 
 # %% ../nbs/settings.ipynb #1a9e13ae
 class Risk(Section):
     "The limits of the desk, all positive."
 
-    max_gross_share: Exposure = 1.05
-    max_net_share: Exposure = 1.05
+    max_gross_share: Exposure = 1.25
+    max_net_share: Exposure = 1.25
     max_name_share: OfEquity = 0.20
     max_var_99_1d_share: Annotated[float, Check(share("equity", high=0.5))] = 0.04
     max_drawdown_share: Annotated[float, Check(share("the peak"))] = 0.35

@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 
 from mlt_lib.report import publish, sheet, tear
 
+SAMPLES = Path(__file__).parents[2] / "reports/sample"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 QUIET += " --disable-component-update --disable-sync --hide-scrollbars --remote-debugging-port=0"
@@ -99,6 +101,24 @@ def port(tmp_path_factory):
         browser.wait(20)
 
 
+def nothing_to_complain_of(page, port):
+    "No console message, no request but the page itself, no sideways scroll at any width."
+    seen = asyncio.run(look(page, port))
+    said = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
+    asked = {e["params"]["request"]["url"] for e in seen["events"] if e["method"] == "Network.requestWillBeSent"}
+    assert [e for e in seen["events"] if e["method"] in said] == []
+    assert {a for a in asked if not a.startswith("data:")} == {page.as_uri()}
+    assert [seen[width] for width in (1100, 768, 390)] == [1100, 768, 390]
+    return seen
+
+
+@pytest.mark.process
+def test_the_sample_report_is_clean_in_a_browser_and_light(port):
+    page = SAMPLES / "2022-12-28.html"
+    assert page.stat().st_size < 500_000
+    nothing_to_complain_of(page, port)
+
+
 @pytest.mark.process
 def test_a_browser_has_nothing_to_complain_of(tmp_path, port, streams):
     book, market = streams
@@ -114,15 +134,6 @@ def test_a_browser_has_nothing_to_complain_of(tmp_path, port, streams):
         sheet.provenance({"hash": "f" * 64}),
     ]
     page = publish.replace_file(tmp_path / "page.html", publish.pieces_to_html(pieces, "Daily report"))
-    seen = asyncio.run(look(page, port))
-    complaints = [
-        e
-        for e in seen["events"]
-        if e["method"] in ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
-    ]
-    asked = {e["params"]["request"]["url"] for e in seen["events"] if e["method"] == "Network.requestWillBeSent"}
-    assert complaints == []
-    assert {a for a in asked if not a.startswith("data:")} == {page.as_uri()}
-    assert [seen[width] for width in (1100, 768, 390)] == [1100, 768, 390]
+    seen = nothing_to_complain_of(page, port)
     assert seen["phone picture"] == "none" and seen["script"] == 0
     assert (seen["dark"], seen["print"]) == ("rgb(15, 21, 27)", "rgb(255, 255, 255)")
