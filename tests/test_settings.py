@@ -330,8 +330,8 @@ def test_the_limits_carry_the_desks_names_and_values(read):
 
 
 def test_the_digest_is_of_values_not_of_writing(read):
-    plain = read("[risk]\nnear_share = 0.8\n[portfolio]\nmin_order_usd = 100").digest
-    assert plain == read("[portfolio]\nmin_order_usd = 1e2 ; a note\n[risk]\nnear_share = .80").digest
+    plain = read("[risk]\nnear_share = 0.8\n[portfolio]\nmin_order_usd = 1000").digest
+    assert plain == read("[portfolio]\nmin_order_usd = 1e3 ; a note\n[risk]\nnear_share = .80").digest
     assert plain == read(MLT_RISK_NEAR_SHARE="0.8").digest
     assert plain != read(MLT_RISK_NEAR_SHARE="0.81").digest
     assert len(plain) == 64
@@ -346,7 +346,7 @@ def test_the_digest_moves_with_each_key(read):
         "execution.account": "x", "execution.rest_url": "http://x", "execution.stream_url": "ws://x",
         "execution.data_url": "http://x", "schedule.timezone": "UTC", "schedule.run_time": "01:02", "report.title": "x",
         "report.track_record_start": "2000-01-03", "execution.exchange_port": "99", "strategy.covariance_days": "99",
-        "data.known_delay_minutes": "99", "execution.max_order_usd": "999", "execution.request_timeout_seconds": "99",
+        "data.known_delay_minutes": "99", "execution.max_order_usd": "9999", "execution.request_timeout_seconds": "99",
     }  # fmt: skip
     digests = {read().digest}
     for section, kind in SECTIONS.items():
