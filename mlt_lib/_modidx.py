@@ -616,6 +616,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'mlt_lib.jobs.review.review': ('jobs/review.html#review', 'mlt_lib/jobs/review.py'),
                                      'mlt_lib.jobs.review.sentence': ('jobs/review.html#sentence', 'mlt_lib/jobs/review.py')},
             'mlt_lib.jobs.runner': { 'mlt_lib.jobs.runner.Parameters': ('jobs/runner.html#parameters', 'mlt_lib/jobs/runner.py'),
+                                     'mlt_lib.jobs.runner.Parameters.__post_init__': ( 'jobs/runner.html#parameters.__post_init__',
+                                                                                       'mlt_lib/jobs/runner.py'),
                                      'mlt_lib.jobs.runner.Receipt': ('jobs/runner.html#receipt', 'mlt_lib/jobs/runner.py'),
                                      'mlt_lib.jobs.runner._attempt': ('jobs/runner.html#_attempt', 'mlt_lib/jobs/runner.py'),
                                      'mlt_lib.jobs.runner._to_type': ('jobs/runner.html#_to_type', 'mlt_lib/jobs/runner.py'),

@@ -120,8 +120,9 @@ def broker(settings: Settings) -> Finding:
 def schedule(settings: Settings) -> Finding:
     "The line that a crontab needs."
     hour, minute = settings.schedule.run_time.hour, settings.schedule.run_time.minute
-    line = f"CRON_TZ={settings.schedule.timezone}  {minute} {hour} * * 1-5  cd {settings.root} && .venv/bin/mlt daily"
-    return Finding("optional", "schedule", "nothing is scheduled by itself", line)
+    line = f"{minute} {hour} * * 1-5 cd {settings.root} && .venv/bin/mlt daily"
+    told = f"crontab: CRON_TZ={settings.schedule.timezone} on a line of its own, then {line}"
+    return Finding("optional", "schedule", "nothing is scheduled by itself", told)
 
 # %% ../../nbs/jobs/doctor.ipynb #f69851c6
 def examine(path: Path | None = None) -> list[Finding]:
