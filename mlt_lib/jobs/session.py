@@ -22,10 +22,10 @@ from ..backtest.costs import ProportionalCost
 from ..data.validate import fill_gaps
 from ..errors import BrokerError, DataError
 from ..execution.client import SafeTradingClient
+from ..execution.decisions import Decided, Recorded, decision_of, record_decision, record_history
 from ..execution.gateway import Sent, gather_facts, send
 from ..execution.intents import intents_from
 from ..execution.ledger import acting
-from ..execution.decisions import Decided, Recorded, decision_of, record_decision, record_history
 from ..execution.positions import Snapshot, holdings, performance, snapshot
 from ..execution.reconcile import Reconciled, reconcile
 from ..execution.targets import targets_of
