@@ -13,6 +13,7 @@ from decimal import Decimal
 
 from sqlalchemy import Engine
 
+from ..errors import OrderError
 from .answers import BrokerOrder, Duplicate, Outcome, RateLimited, Refused
 from .checks import Denial, Facts, check, needed_buying_power
 from .client import SafeTradingClient
@@ -168,6 +169,7 @@ def send(
 ) -> Sent:
     "Bring every waiting order of a namespace to the broker."
     waiting = orders_of(engine, namespace, states=UNSENT)
+    _require_own(waiting, facts.kind)
     done: list[Tracked] = []
     for tracked in waiting:
         tracked = send_one(engine, client, tracked, facts, sleep)
@@ -179,3 +181,13 @@ def send(
         if progress:
             progress(len(done), len(waiting))
     return Sent(tuple(done))
+
+
+def _require_own(waiting: Iterable[Tracked], kind: str) -> None:
+    "An OrderError when an order was decided for another kind of broker than the one we talk to."
+    if strangers := [tracked for tracked in waiting if not tracked.intent.is_for(kind)]:
+        names = ", ".join(f"{tracked.intent.symbol} ({tracked.intent.slot})" for tracked in strangers)
+        raise OrderError(
+            f"{names}: waiting to be sent, but decided for another broker than {kind}; nothing is sent. "
+            f"Set [execution] broker back and run again, or give this broker a database of its own."
+        )

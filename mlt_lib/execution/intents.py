@@ -99,6 +99,15 @@ class Intent:
         "USD at the reference price."
         return self.quantity * self.reference_price
 
+    def is_for(
+        self,
+        kind: str,  # the broker's kind: "simulated", "paper" or "live"
+    ) -> bool:
+        "Whether it was decided for this kind of broker: its id says so."
+        where = environment(kind, self.namespace)
+        key = (self.account, self.strategy, self.slot, self.symbol, self.leg, self.slice)
+        return self.client_order_id == client_order_id(where, *key)
+
 # %% ../../nbs/execution/intents.ipynb #b1c89463
 FILLS = {"next_close": ("cls", session_close), "next_open": ("opg", session_open)}
 

@@ -82,7 +82,7 @@ def test_what_was_sent_says_so_in_a_line(engine):
 def test_a_denied_order_is_dead_with_its_reason_and_never_posted(engine):
     record(engine, KO)
     broker = ScriptedBroker()
-    sent = send(engine, broker, NAMESPACE, make_facts(kind="live", submit=False), sleep=broker.sleep)
+    sent = send(engine, broker, NAMESPACE, make_facts(submit=False), sleep=broker.sleep)
     assert (sent.orders[0].state, broker.posts) == ("DEAD", [])
     assert sent.orders[0].reason.startswith("submit_off: ")
     assert kinds(engine) == ["intended", "claimed", "denied"]
@@ -315,3 +315,17 @@ def test_whatever_happens_each_order_is_there_once(tmp_path_factory, script, cra
     assert all(order.state == "WORKING" for order in orders_of(engine, NAMESPACE))
     assert verify(engine).ok
     engine.dispose()
+
+
+@pytest.mark.parametrize("state", ["INTENT", "UNKNOWN"])
+def test_an_order_decided_for_one_broker_never_goes_to_another(engine, state):
+    record(engine, KO, PEP)
+    if state == "UNKNOWN":
+        claim(engine, PEP.client_order_id, NOW)
+        mark(engine, PEP.client_order_id, "UNKNOWN", "unknown", "silence", NOW)
+    broker = ScriptedBroker()
+    other = "live" if make_facts().kind != "live" else "paper"
+    with pytest.raises(OrderError, match=f"KO .* another broker than {other}"):
+        send(engine, broker, NAMESPACE, replace(make_facts(), kind=other))
+    assert not broker.posts
+    assert {o.intent.symbol: o.state for o in orders_of(engine, NAMESPACE)} == {"KO": "INTENT", "PEP": state}
