@@ -22,10 +22,10 @@ from ..backtest.costs import ProportionalCost
 from ..data.validate import fill_gaps
 from ..errors import BrokerError, DataError
 from ..execution.client import SafeTradingClient
+from ..execution.decisions import Decided, Recorded, decision_of, record_decision, record_history
 from ..execution.gateway import Sent, gather_facts, send
 from ..execution.intents import intents_from
 from ..execution.ledger import acting
-from ..execution.decisions import Decided, Recorded, decision_of, record_decision, record_history
 from ..execution.positions import Snapshot, holdings, performance, snapshot
 from ..execution.reconcile import Reconciled, reconcile
 from ..execution.targets import targets_of
@@ -154,7 +154,7 @@ def seed_history(
     progress: Callable[[int, int], None] | None = None,  # decisions done, decisions in all
 ) -> int:  # decisions recorded; 0 when the book has its history
     "Record the decisions that the strategy would have made before the first session."
-    if len(targets_of(desk.engine, desk.namespace, desk.strategy)):
+    if len(targets_of(desk.engine, desk.namespace, desk.strategy, last=1)):
         return 0
     prices = known_prices(desk.engine, desk.settings, before)
     prices, hashed = prices[prices.index < before], data_hash(prices)
@@ -211,7 +211,7 @@ def real_weights(
 
 def make_decision(desk: Desk, session: pd.Timestamp, prices: pd.DataFrame, photo: Snapshot) -> Recorded:
     "Decide, turn the weights into orders against the real holdings, and commit both together."
-    targets = targets_of(desk.engine, desk.namespace, desk.strategy, before=session.date())
+    targets = targets_of(desk.engine, desk.namespace, desk.strategy, before=session.date(), last=1)
     decision = decide(prices, model_book(targets, prices), desk.recipe)
     trades = rebalance(
         decision.weights,
@@ -255,7 +255,7 @@ def require_clock(desk: Desk, session: pd.Timestamp) -> None:
 
 def photograph(desk: Desk, session: pd.Timestamp, prices: pd.DataFrame) -> Snapshot:
     "Value the real book at the session's closes beside the model book, and keep it."
-    targets = targets_of(desk.engine, desk.namespace, desk.strategy, before=session.date())
+    targets = targets_of(desk.engine, desk.namespace, desk.strategy, before=session.date(), last=2)  # for two closes
     before = model_book(targets, prices.iloc[:-1])
     moved = (prices.iloc[-1] / prices.iloc[-2] - 1).fillna(0.0)
     earned = float((before * moved).sum())
