@@ -36,8 +36,8 @@ def known_closes(
         if moment is not None:
             conditions.append(f"{column} <= :{column}")
             values[column] = utc_text(moment)
-    if since is not None:
-        conditions.append("session >= :since")
+    if since is not None:  # the key goes source, symbol, session: with the symbols named, nothing older is read
+        conditions += ["session >= :since", "symbol IN (SELECT symbol FROM instruments)"]
         values["since"] = since.isoformat()
     query = text(
         f"SELECT symbol, session, close FROM bars WHERE {' AND '.join(conditions)} "
