@@ -639,6 +639,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'mlt_lib.jobs.runner.require_job': ('jobs/runner.html#require_job', 'mlt_lib/jobs/runner.py'),
                                      'mlt_lib.jobs.runner.run_job': ('jobs/runner.html#run_job', 'mlt_lib/jobs/runner.py')},
             'mlt_lib.jobs.session': { 'mlt_lib.jobs.session.Desk': ('jobs/session.html#desk', 'mlt_lib/jobs/session.py'),
+                                      'mlt_lib.jobs.session.Desk.settings_hash': ( 'jobs/session.html#desk.settings_hash',
+                                                                                   'mlt_lib/jobs/session.py'),
                                       'mlt_lib.jobs.session.Desk.simulated': ( 'jobs/session.html#desk.simulated',
                                                                                'mlt_lib/jobs/session.py'),
                                       'mlt_lib.jobs.session.Desk.starting_cash': ( 'jobs/session.html#desk.starting_cash',

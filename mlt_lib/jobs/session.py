@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -75,6 +76,11 @@ class Desk:
     def simulated(self) -> bool:
         "Whether the broker is the simulated exchange, whose clock is ours to move."
         return self.settings.execution.broker == "simulated"
+
+    @cached_property
+    def settings_hash(self) -> str:
+        "Which settings are in force."
+        return self.settings.digest
 
     @property
     def starting_cash(self) -> Decimal:
@@ -142,7 +148,7 @@ def _decided(desk: Desk, session: pd.Timestamp, targets: pd.Series, hashed: str,
         weights=targets,
         decided_time=decision_time(session).to_pydatetime(),
         data_hash=hashed,
-        settings_hash=desk.settings.digest,
+        settings_hash=desk.settings_hash,
         run_id=os.environ.get("MLT_RUN_ID"),
         **told,
     )
