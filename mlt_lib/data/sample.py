@@ -39,8 +39,9 @@ def _bundled(
 
 @lru_cache(maxsize=2)
 def _table(name: str) -> pd.DataFrame:
-    "A bundled file as a table of floats, sessions down."
-    return pd.read_csv(_bundled(name), index_col="Date", parse_dates=["Date"]).astype(float).rename_axis("session")
+    "A bundled file as a table of floats, sessions down, in one block of memory."
+    table = pd.read_csv(_bundled(name), index_col="Date", parse_dates=["Date"])
+    return table.astype(float).rename_axis("session").copy()
 
 # %% ../../nbs/data/sample.ipynb #14da7a90
 def closes() -> pd.DataFrame:  # sessions x symbols, USD in total-return units; the caller's own copy

@@ -21,7 +21,7 @@ from .ledger import Tracked, add_intent, as_date, record_event, tracked_from
 from .steps import reached
 from ..store.database import snapshot as reading
 from ..store.database import transaction
-from ..store.schema import Decision, OrderIntent, Signal, TargetWeight
+from ..store.schema import Decision, OrderIntent, Record, Signal, TargetWeight
 
 # %% ../../nbs/execution/decisions.ipynb #7934e83f
 @dataclass(frozen=True)
@@ -87,26 +87,42 @@ def _named(key: tuple[str, str, date]) -> dict[str, Any]:
     return dict(zip(("namespace", "strategy", "session"), key, strict=True))
 
 # %% ../../nbs/execution/decisions.ipynb #a9cb5eb4
-def _add_decision(session: Session, decided: Decided) -> None:
-    "Write decision, target weights and signals, without a commit."
-    key = _named(decided.key)
-    bare = {name: getattr(decided, name) for name in _HASHES}
-    session.add(Decision(**key, **bare, decided_time=decided.decided_time, recorded_time=datetime.now(UTC)))
-    forecast = decided.forecast.reindex(decided.weights.index)
-    targets = [
-        {**key, "symbol": symbol, "weight": float(weight), "forecast": None if pd.isna(f) else float(f)}
-        for (symbol, weight), f in zip(decided.weights.items(), forecast, strict=True)
+_Rows = list[dict[str, Any]]
+
+
+def _decision_row(decided: Decided) -> dict[str, Any]:
+    bare = {name: getattr(decided, name) for name in ("decided_time", *_HASHES)}
+    return {**_named(decided.key), **bare, "recorded_time": datetime.now(UTC)}
+
+
+def _target_rows(decided: Decided) -> _Rows:
+    key, forecast = _named(decided.key), decided.forecast.dropna().to_dict()
+    return [
+        {**key, "symbol": symbol, "weight": float(weight), "forecast": forecast.get(symbol)}
+        for symbol, weight in decided.weights.items()
     ]
-    scores = [
+
+
+def _signal_rows(decided: Decided) -> _Rows:
+    key = _named(decided.key)
+    return [
         {**key, "symbol": symbol, "sleeve": sleeve, "value": float(value)}
         for sleeve, column in decided.signals.items()
         for symbol, value in column.items()
         if not pd.isna(value)
     ]
-    if targets:
-        session.execute(insert(TargetWeight), targets)
-    if scores:
-        session.execute(insert(Signal), scores)
+
+
+def _add_decisions(session: Session, decisions: Iterable[Decided]) -> None:
+    "Write decisions, target weights and signals, without a commit."
+    rows: dict[type[Record], _Rows] = {Decision: [], TargetWeight: [], Signal: []}
+    for decided in decisions:
+        rows[Decision].append(_decision_row(decided))
+        rows[TargetWeight] += _target_rows(decided)
+        rows[Signal] += _signal_rows(decided)
+    for table, found in rows.items():
+        if found:
+            session.execute(insert(table), found)
 
 # %% ../../nbs/execution/decisions.ipynb #4f75c23c
 def record_decision(
@@ -121,7 +137,7 @@ def record_decision(
     with transaction(engine) as session:
         new = session.get(Decision, decided.key) is None
         if new:
-            _add_decision(session, decided)
+            _add_decisions(session, [decided])
             _record_decided(session, decided, len(intents))
             session.flush()
             reached("inside_decision")
@@ -175,8 +191,7 @@ def record_history(
         new = [decided for decided in decisions if decided.key not in known]
         for decided in new:
             _require_sound(decided, ())
-            _add_decision(session, decided)
-        session.flush()
+        _add_decisions(session, new)
         if new:
             span = {"first": f"{new[0].session:%Y-%m-%d}", "last": f"{new[-1].session:%Y-%m-%d}", "count": len(new)}
             record_event(

@@ -21,18 +21,20 @@ def targets_of(
     strategy: str,
     before: date | None = None,  # only sessions strictly before this one; None: all
     since: date | None = None,  # only this session and later ones; None: all
+    last: int | None = None,  # of those, only so many of the newest decisions; None: all
 ) -> pd.DataFrame:  # decision sessions x symbols, shares of the book
     "The target weights that were decided, in the order of sessions."
-    wanted = select(TargetWeight.session, TargetWeight.symbol, TargetWeight.weight).where(
-        TargetWeight.namespace == namespace, TargetWeight.strategy == strategy
-    )
+    asked = [TargetWeight.namespace == namespace, TargetWeight.strategy == strategy]
     if before is not None:
-        wanted = wanted.where(TargetWeight.session < before)
+        asked.append(TargetWeight.session < before)
     if since is not None:
-        wanted = wanted.where(TargetWeight.session >= since)
+        asked.append(TargetWeight.session >= since)
+    if last is not None:
+        days = select(TargetWeight.session).where(*asked).distinct().order_by(TargetWeight.session.desc())
+        asked.append(TargetWeight.session.in_(days.limit(last)))
     with reading(engine) as rows:
-        found = rows.execute(wanted).all()
-    long = pd.DataFrame(found, columns=["session", "symbol", "weight"])
+        found = rows.execute(select(TargetWeight.session, TargetWeight.symbol, TargetWeight.weight).where(*asked))
+        long = pd.DataFrame(map(tuple, found), columns=["session", "symbol", "weight"])
     wide = long.pivot(index="session", columns="symbol", values="weight").fillna(0.0)
     wide.index = pd.DatetimeIndex(pd.to_datetime(wide.index), name=None)
     return wide.rename_axis(columns=None).astype(float)

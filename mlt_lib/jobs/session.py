@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -75,6 +76,11 @@ class Desk:
     def simulated(self) -> bool:
         "Whether the broker is the simulated exchange, whose clock is ours to move."
         return self.settings.execution.broker == "simulated"
+
+    @cached_property
+    def settings_hash(self) -> str:
+        "Which settings are in force."
+        return self.settings.digest
 
     @property
     def starting_cash(self) -> Decimal:
@@ -142,7 +148,7 @@ def _decided(desk: Desk, session: pd.Timestamp, targets: pd.Series, hashed: str,
         weights=targets,
         decided_time=decision_time(session).to_pydatetime(),
         data_hash=hashed,
-        settings_hash=desk.settings.digest,
+        settings_hash=desk.settings_hash,
         run_id=os.environ.get("MLT_RUN_ID"),
         **told,
     )
@@ -154,7 +160,7 @@ def seed_history(
     progress: Callable[[int, int], None] | None = None,  # decisions done, decisions in all
 ) -> int:  # decisions recorded; 0 when the book has its history
     "Record the decisions that the strategy would have made before the first session."
-    if len(targets_of(desk.engine, desk.namespace, desk.strategy)):
+    if len(targets_of(desk.engine, desk.namespace, desk.strategy, last=1)):
         return 0
     prices = known_prices(desk.engine, desk.settings, before)
     prices, hashed = prices[prices.index < before], data_hash(prices)
@@ -211,7 +217,7 @@ def real_weights(
 
 def make_decision(desk: Desk, session: pd.Timestamp, prices: pd.DataFrame, photo: Snapshot) -> Recorded:
     "Decide, turn the weights into orders against the real holdings, and commit both together."
-    targets = targets_of(desk.engine, desk.namespace, desk.strategy, before=session.date())
+    targets = targets_of(desk.engine, desk.namespace, desk.strategy, before=session.date(), last=1)
     decision = decide(prices, model_book(targets, prices), desk.recipe)
     trades = rebalance(
         decision.weights,
@@ -255,7 +261,7 @@ def require_clock(desk: Desk, session: pd.Timestamp) -> None:
 
 def photograph(desk: Desk, session: pd.Timestamp, prices: pd.DataFrame) -> Snapshot:
     "Value the real book at the session's closes beside the model book, and keep it."
-    targets = targets_of(desk.engine, desk.namespace, desk.strategy, before=session.date())
+    targets = targets_of(desk.engine, desk.namespace, desk.strategy, before=session.date(), last=2)  # for two closes
     before = model_book(targets, prices.iloc[:-1])
     moved = (prices.iloc[-1] / prices.iloc[-2] - 1).fillna(0.0)
     earned = float((before * moved).sum())

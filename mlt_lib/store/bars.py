@@ -22,6 +22,9 @@ from .database import snapshot, transaction
 from .schema import Bar, Instrument, Quarantine, utc_text
 
 # %% ../../nbs/store/bars.ipynb #d06eda73
+_ROW = np.dtype([("symbol", object), ("session", object), ("close", float)])
+
+
 def known_closes(
     connection: Connection,  # in any transaction
     source: str,  # such as "sample"
@@ -36,8 +39,8 @@ def known_closes(
         if moment is not None:
             conditions.append(f"{column} <= :{column}")
             values[column] = utc_text(moment)
-    if since is not None:
-        conditions.append("session >= :since")
+    if since is not None:  # the key goes source, symbol, session: with the symbols named, nothing older is read
+        conditions += ["session >= :since", "symbol IN (SELECT symbol FROM instruments)"]
         values["since"] = since.isoformat()
     query = text(
         f"SELECT symbol, session, close FROM bars WHERE {' AND '.join(conditions)} "
@@ -45,13 +48,13 @@ def known_closes(
     )
     if symbols is not None:
         query = query.bindparams(bindparam("symbols", list(symbols), expanding=True))
-    rows = connection.execute(query, values).cursor.fetchall()  # plain tuples, faster than rows with names
-    names, dates, closes = zip(*rows, strict=True) if rows else ((), (), ())
-    across, columns = pd.factorize(np.array(names, dtype=object), sort=True)
-    down, days = pd.factorize(np.array(dates, dtype=object), sort=True)
+    fetch = connection.execute(query, values).cursor.fetchone  # plain tuples, faster than rows with names
+    rows = np.fromiter(iter(fetch, None), _ROW)  # and none of them is kept
+    across, columns = pd.factorize(rows["symbol"], sort=True)
+    down, days = pd.factorize(rows["session"], sort=True)
     grid = np.full((len(days), len(columns)), np.nan)
-    grid[down, across] = closes
-    index = pd.DatetimeIndex(pd.to_datetime(days), name="session").as_unit("us")
+    grid[down, across] = rows["close"]
+    index = pd.DatetimeIndex(pd.to_datetime(pd.Index(days)), name="session").as_unit("us")
     return pd.DataFrame(grid, index=index, columns=pd.Index(columns, dtype="str", name="symbol"))
 
 

@@ -126,10 +126,12 @@ def _held(book: pd.Series, symbols: pd.Index) -> pd.Series:
     "The book on the symbols, or an error if it holds something else."
     if book.isna().any():
         raise DataError(f"book: no number for {', '.join(map(str, book.index[book.isna()]))}; no position is 0.")
-    strangers = [str(name) for name in book.index[(book != 0).to_numpy()] if name not in symbols]
-    if strangers:
-        raise DataError(f"book: holds {', '.join(strangers)}, and the prices have no such column; add it.")
-    return book.reindex(symbols, fill_value=0.0).astype(float).rename("book")
+    if not book.index.equals(symbols):
+        strangers = [str(name) for name in book.index[(book != 0).to_numpy()] if name not in symbols]
+        if strangers:
+            raise DataError(f"book: holds {', '.join(strangers)}, and the prices have no such column; add it.")
+        book = book.reindex(symbols, fill_value=0.0)
+    return book.astype(float).rename("book")
 
 # %% ../../nbs/strategies/ensemble.ipynb #e3c1474c
 def decide(
@@ -157,10 +159,10 @@ def decide(
     )
 
 # %% ../../nbs/strategies/ensemble.ipynb #f83285f8
-def _last_known(prices: pd.DataFrame, row: int, held: np.ndarray) -> pd.Series:
+def _last_known(prices: pd.DataFrame, row: int, held: np.ndarray) -> np.ndarray:
     "Prices on a row; for what is held, the last ones before it where it has none."
-    known = prices.iloc[row]
-    return prices.iloc[: row + 1].ffill().iloc[-1] if known.isna().to_numpy()[held].any() else known
+    known = prices.iloc[row].to_numpy(dtype=float)
+    return prices.iloc[: row + 1].ffill().iloc[-1].to_numpy(dtype=float) if np.isnan(known[held]).any() else known
 
 
 def model_book(
@@ -180,7 +182,7 @@ def model_book(
         )
     held, row = wanted.to_numpy() != 0, int(prices.index.searchsorted(decided, side="right"))
     growth = _last_known(prices, len(prices) - 1, held) / _last_known(prices, row, held)
-    return drift(wanted, growth).rename("book")
+    return drift(wanted, pd.Series(growth, wanted.index))
 
 # %% ../../nbs/strategies/ensemble.ipynb #7d26414e
 def _decision_rows(prices: pd.DataFrame, recipe: Recipe, start: pd.Timestamp | str | None) -> np.ndarray:

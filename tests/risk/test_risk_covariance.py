@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.covariance import LedoitWolf
+from sklearn.covariance import ledoit_wolf as sklearn_ledoit_wolf
 
 from mlt_lib.errors import DataError
 from mlt_lib.risk.covariance import ledoit_wolf
@@ -76,3 +77,14 @@ def test_an_incomplete_row_is_refused_by_name(value):
 def test_too_little_is_refused(data):
     with pytest.raises(DataError, match="at least 2 of 1"):
         ledoit_wolf(data)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_sums_are_taken_in_sklearns_order(seed):
+    data = returns(rows=252, names=20, seed=seed)
+    by_row = np.ascontiguousarray(data.to_numpy())
+    assert (ledoit_wolf(data).to_numpy() == sklearn_ledoit_wolf(by_row)[0]).all()
+
+
+def test_returns_that_never_move_have_no_covariance():
+    assert (ledoit_wolf(returns() * 0.0).to_numpy() == 0).all()
