@@ -120,7 +120,7 @@ def run(
 @app.command(epilog="Example: mlt report --open")
 def report(
     session: Annotated[str, typer.Option(help="The session, YYYY-MM-DD; empty: the newest in the book.")] = "",
-    namespace: Annotated[str, typer.Option(help="Whose book: demo, or the name of a replay.")] = "demo",
+    namespace: Annotated[str, typer.Option(help="Whose book: the name of a replay; empty: the account's.")] = "",
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
     settings: SettingsFile = None,
 ) -> None:

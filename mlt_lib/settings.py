@@ -373,7 +373,13 @@ class Settings(BaseModel):
         environment = os.environ if environment is None else environment
         named = path or environment.get("MLT_SETTINGS")
         file = Path(named).expanduser().absolute() if named else _upward(Path.cwd())
-        return cls.read(file or asset("settings.ini"), environment, root=None if file else Path.cwd())
+        root = environment.get("MLT_RUN_ROOT") or (None if file else Path.cwd())
+        found = cls.read(file or asset("settings.ini"), environment, root=Path(root) if root else None)
+        if environment.get("MLT_RUN_DIGEST", found.digest) != found.digest:
+            raise SettingsError(
+                "the settings changed since this run began; run it again, so that all of it sees the same."
+            )
+        return found
 
     @classmethod
     def read(
@@ -394,6 +400,11 @@ class Settings(BaseModel):
     def state(self) -> Path:
         "The folder of everything the desk keeps: database, exchange, locks, runs."
         return self.root / ".mlt"
+
+    @property
+    def source_key(self) -> str:
+        "The name that prices are stored under: two files of a user's are two sources."
+        return self.data.source if self.data.source == "sample" else f"{self.data.source}:{self.data.path}"
 
     @property
     def prices_path(self) -> Path | None:

@@ -83,6 +83,17 @@ WRONG = {
     "no such price file": ("[data]\nsource = files\npath = prices.csv\n", ["daily"], "prices.csv"),
     "unknown symbol": ("[universe]\nsymbols = AAPL, KOO\n", ["daily"], "KOO"),
     "nothing to report": ("", ["report"], "mlt daily"),
+    "nothing to report as a job": ("", ["run", "report"], "mlt daily"),
+    "not a time": ("", ["daily", "--session", "NaT"], "YYYY-MM-DD"),
+    "a time of day": ("", ["daily", "--session", "2022-12-28 12:00"], "YYYY-MM-DD"),
+    "another order of a date": ("", ["daily", "--session", "12/28/2022"], "YYYY-MM-DD"),
+    "digits of another alphabet": ("", ["daily", "--session", "２０２２-12-28"], "YYYY-MM-DD"),
+    "a book outside its folder": ("", ["run", "trade", "-p", "namespace=../../x"], "namespace"),
+    "a report outside its folder": ("", ["report", "--namespace", "/tmp/x"], "namespace"),
+    "one name": ("[universe]\nsymbols = KO\n", ["daily"], "max_weight_share"),
+    "too few names for the caps": ("[universe]\nsymbols = KO, PEP, XOM\n", ["daily"], "max_weight_share"),
+    "too early a session": ("", ["daily", "--session", "1990-03-01"], "253"),
+    "too short a history": ("[universe]\nfirst_session = 2022-06-01\n", ["daily"], "253"),
 }
 
 
@@ -107,6 +118,15 @@ def test_a_busy_port_is_named_before_anything_is_written(place, mlt):
         before = contents(place)
         code, _, err = mlt("daily")
     assert code == 2 and str(port) in err and "busy" in err
+    assert contents(place) == before
+
+
+@pytest.mark.parametrize("name", [".mlt", "reports"])
+def test_a_file_where_a_folder_belongs_is_named(place, mlt, name):
+    (place / name).write_text("mine")
+    before = contents(place)
+    code, _, err = mlt("daily")
+    assert code == 2 and name in err and "Traceback" not in err
     assert contents(place) == before
 
 

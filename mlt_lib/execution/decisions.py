@@ -187,7 +187,10 @@ def record_history(
 ) -> int:  # how many were new
     "Commit past decisions together, leaving those that are recorded as they are."
     with transaction(engine) as session:
-        known = set(map(tuple, session.execute(select(Decision.namespace, Decision.strategy, Decision.session))))
+        decisions = tuple(decisions)
+        keys = select(Decision.namespace, Decision.strategy, Decision.session)
+        ours = Decision.namespace.in_({d.namespace for d in decisions})
+        known = set(map(tuple, session.execute(keys.where(ours))))
         new = [decided for decided in decisions if decided.key not in known]
         for decided in new:
             _require_sound(decided, ())

@@ -170,6 +170,8 @@ def send(
     "Bring every waiting order of a namespace to the broker."
     waiting = orders_of(engine, namespace, states=UNSENT)
     _require_own(waiting, facts.kind)
+    if not facts.submit:
+        return Sent(waiting)  # left as they are: they may go out later, while they are valid
     done: list[Tracked] = []
     for tracked in waiting:
         tracked = send_one(engine, client, tracked, facts, sleep)
