@@ -69,7 +69,7 @@ WRONG = {
     "a date before the data": ("", ["daily", "--session", "1950-01-03"], "1990-01-02"),
     "a date after the data": ("", ["daily", "--session", "2031-01-02"], "2022-12-28"),
     "no date": ("", ["daily", "--session", "soon"], "YYYY-MM-DD"),
-    "too many sessions": ("", ["replay", "--sessions", "9000"], "fewer"),
+    "too many sessions": ("", ["replay", "--sessions", "9000"], "8060"),
     "a replay on a real broker": (
         "[execution]\nbroker = paper\nrest_url = https://paper.example.org\n",
         ["replay"],

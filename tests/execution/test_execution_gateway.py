@@ -82,10 +82,20 @@ def test_what_was_sent_says_so_in_a_line(engine):
 def test_a_denied_order_is_dead_with_its_reason_and_never_posted(engine):
     record(engine, KO)
     broker = ScriptedBroker()
-    sent = send(engine, broker, NAMESPACE, make_facts(submit=False), sleep=broker.sleep)
+    sent = send(engine, broker, NAMESPACE, make_facts(breached=("drawdown",)), sleep=broker.sleep)
     assert (sent.orders[0].state, broker.posts) == ("DEAD", [])
-    assert sent.orders[0].reason.startswith("submit_off: ")
+    assert sent.orders[0].reason.startswith("limit_breached: ")
     assert kinds(engine) == ["intended", "claimed", "denied"]
+
+
+def test_sending_switched_off_leaves_the_orders_as_they_are(engine):
+    record(engine, KO)
+    broker = ScriptedBroker()
+    sent = send(engine, broker, NAMESPACE, make_facts(submit=False), sleep=broker.sleep)
+    assert (sent.unsettled, sent.orders[0].state, broker.posts) == (sent.orders, "INTENT", [])
+    assert kinds(engine) == ["intended"]
+    sent = send(engine, broker, NAMESPACE, make_facts(), sleep=broker.sleep)
+    assert sent.orders[0].state == "WORKING" and len(broker.posts) == 1
 
 
 def test_a_denial_in_doubt_asks_the_broker_first(engine):

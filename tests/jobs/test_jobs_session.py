@@ -132,6 +132,7 @@ def test_orders_beyond_a_limit_are_held_and_said(make_world):
     assert told["accepted"] == 0 and told["posts"] == 0
 
 
+SHORT = "[universe]\nfirst_session = 2019-01-02\n[report]\ntrack_record_start = 2022-09-01\n"
 SHORT_WITH_A_TIGHT_LIMIT = (
     "[universe]\nfirst_session = 2019-01-02\n[risk]\nmax_name_share = 0.10\n[report]\ntrack_record_start = 2022-09-01\n"
 )
