@@ -49,9 +49,10 @@ def sources() -> dict[str, Path]:  # name, the same in a checkout and a wheel ->
 
 
 def job_notebooks() -> list[Path]:  # none in an installation without jobs
-    "The notebooks that the runner runs."
+    "The notebooks that the runner runs; those beside them that export a module are in the library already."
+    exported = Path(mlt_lib.__path__[0]) / "jobs"
     try:
-        return list(asset("jobs").glob("*.ipynb"))
+        return [p for p in asset("jobs").glob("*.ipynb") if not (exported / f"{p.stem}.py").exists()]
     except SettingsError:
         return []
 
