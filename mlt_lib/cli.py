@@ -114,7 +114,7 @@ def run(
     with progress_bar(console) as tell:
         receipt = one_job(find_settings(settings), job, parameter or [], tell)
     console.print(f"{receipt.job} {receipt.status} in {receipt.seconds:.1f} s")
-    console.print(f"report  {escape(str(receipt.page))}")
+    console.print(f"page    {escape(str(receipt.page))}")
 
 
 @app.command(epilog="Example: mlt report --open")
@@ -180,7 +180,14 @@ def lab(
     import subprocess
 
     root = find_settings(settings).root
-    options = ["--ip=127.0.0.1", f"--ServerApp.port={port}", f"--ServerApp.root_dir={root}", "--LabApp.news_url=None"]
+    root_user = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # as in a container
+    options = [
+        *root_user,
+        "--ip=127.0.0.1",
+        f"--ServerApp.port={port}",
+        f"--ServerApp.root_dir={root}",
+        "--LabApp.news_url=None",
+    ]
     raise typer.Exit(
         subprocess.call(
             [sys.executable, "-m", "jupyterlab", *options, *([] if browser else ["--no-browser"])], cwd=root

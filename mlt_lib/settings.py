@@ -186,6 +186,12 @@ def _conflicts(got: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
         yield "execution", "fill", f"needs opens, and source = {data.source} holds closes only; write next_close"
     if execution.max_order_usd < got["portfolio"].min_order_usd:
         yield "execution", "max_order_usd", "must not lie below [portfolio] min_order_usd"
+    if got["portfolio"].max_weight_share > got["risk"].max_name_share:
+        yield (
+            "portfolio",
+            "max_weight_share",
+            f"must not lie above [risk] max_name_share = {got['risk'].max_name_share:g}",
+        )
     if execution.broker != "simulated":
         yield from _unsafe_address(execution)
 

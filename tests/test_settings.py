@@ -346,7 +346,7 @@ def test_the_digest_moves_with_each_key(read):
         "execution.account": "x", "execution.rest_url": "http://x", "execution.stream_url": "ws://x",
         "execution.data_url": "http://x", "schedule.timezone": "UTC", "schedule.run_time": "01:02", "report.title": "x",
         "report.track_record_start": "2000-01-03", "execution.exchange_port": "99", "strategy.covariance_days": "99",
-        "data.known_delay_minutes": "99", "execution.max_order_usd": "9999", "execution.request_timeout_seconds": "99",
+        "data.known_delay_minutes": "99", "portfolio.max_weight_share": "0.16", "execution.max_order_usd": "9999", "execution.request_timeout_seconds": "99",
     }  # fmt: skip
     digests = {read().digest}
     for section, kind in SECTIONS.items():

@@ -98,7 +98,7 @@ def _buying_power(intent: Intent, facts: Facts) -> str | None:
 def _breached(intent: Intent, facts: Facts) -> str | None:
     held = facts.holdings.get(intent.symbol, Decimal(0))
     if facts.breached and opening_quantity(intent, held) > 0:
-        return f"{', '.join(facts.breached)} breached: only orders that shrink a position go out"
+        return f"{', '.join(facts.breached)} beyond the bound: only orders that shrink a position go out"
     return None
 
 # %% ../../nbs/execution/checks.ipynb #e53e056e

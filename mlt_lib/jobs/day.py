@@ -331,12 +331,15 @@ def summary(engine: Engine, settings: Settings, namespace: str, session: pd.Time
     "The outcome of a session in one line, read from the ledger."
     from mlt_lib.execution.ledger import orders_of
     from mlt_lib.execution.positions import performance
-    from mlt_lib.jobs.review import counted
+    from mlt_lib.jobs.review import told
 
-    outcomes = counted(orders_of(engine, namespace, session.date()))
-    equity = performance(engine, namespace)["equity"].iloc[-1]
-    sent = ", ".join(f"{len(orders)} orders {said}" for said, orders in outcomes.items()) or "no orders today"
-    return f"{session:%A %d %B %Y}: {sent}; equity {equity:,.0f} USD ({namespace}, {settings.execution.broker} broker)."
+    equity = performance(engine, namespace)["equity"]
+    sent = told(orders_of(engine, namespace, session.date())) or "no orders today"
+    age = f"{len(equity)} sessions after {settings.execution.starting_cash_usd:,.0f}"
+    broker = settings.execution.broker
+    return (
+        f"{session:%A %-d %B %Y}: {sent}; equity {equity.iloc[-1]:,.0f} USD, {age} (book {namespace}, {broker} broker)."
+    )
 
 # %% ../../nbs/jobs/day.ipynb #541ce131
 def daily(settings: Settings, session: str = "", tell: Tell = silent) -> Ended:

@@ -120,7 +120,7 @@ def broker(settings: Settings) -> Finding:
 def schedule(settings: Settings) -> Finding:
     "The line that a crontab needs."
     hour, minute = settings.schedule.run_time.hour, settings.schedule.run_time.minute
-    line = f"{minute} {hour} * * 1-5 cd {settings.root} && .venv/bin/mlt daily"
+    line = f"{minute} {hour} * * 1-5 cd {settings.root} && {Path(sys.executable).with_name('mlt')} daily"
     told = f"crontab: CRON_TZ={settings.schedule.timezone} on a line of its own, then {line}"
     return Finding("optional", "schedule", "nothing is scheduled by itself", told)
 

@@ -248,8 +248,8 @@ def reports_folder(settings: Settings) -> Path:
 
 
 def page_of(settings: Settings, job: str, parameters: Parameters) -> Path:
-    "The page of a job for a session; pages of another book than the account's lie in a folder of its name."
-    folder = job if parameters.namespace == settings.execution.account else f"{parameters.namespace}/{job}"
+    "The page of a job for a session; pages of another book than `demo` lie in a folder of its name."
+    folder = job if parameters.namespace == "demo" else f"{parameters.namespace}/{job}"
     return reports_folder(settings) / folder / f"{parameters.session}.html"
 
 # %% ../../nbs/jobs/runner.ipynb #7bf25407

@@ -281,9 +281,9 @@ def photograph(desk: Desk, session: pd.Timestamp, prices: pd.DataFrame) -> Snaps
 NEVER_FILLED = ("DEAD", "REJECTED", "LAPSED", "EXPIRED", "CANCELED")  # orders that will change no weight any more
 
 
-def book_after(recorded: Recorded | None, now: pd.Series) -> pd.Series:
-    "Weights once the orders are filled: those of the orders that can be, and for other names those held."
-    coming = [o for o in recorded.orders if o.state not in NEVER_FILLED] if recorded else []
+def book_after(recorded: Recorded | None, now: pd.Series, wanted: bool = False) -> pd.Series:
+    "Weights once the orders are filled, and for other names those held; `wanted` counts orders that came to nothing too."
+    coming = [o for o in recorded.orders if wanted or o.state not in NEVER_FILLED] if recorded else []
     return pd.Series({o.intent.symbol: o.intent.to_weight for o in coming}, dtype=float).combine_first(now)
 
 
@@ -306,7 +306,7 @@ def step(
     if recorded is None and is_decision_session(day, desk.recipe.every):
         recorded = make_decision(desk, day, prices, photo)
     now, fall = real_weights(photo.positions, photo.equity), account_drawdown(desk.engine, desk.namespace, day)
-    limits = limits_now(desk.settings, prices, now, book_after(recorded, now), fall)
+    limits = limits_now(desk.settings, prices, now, book_after(recorded, now, wanted=True), fall)
     execution = desk.settings.execution
     breached = tuple(limits.index[limits["light"] == "breach"])
     facts = gather_facts(

@@ -220,7 +220,7 @@ def job_card(run: Any) -> tuple[Any, Any, Any]:
 
 
 def verdict_of(
-    last: pd.DataFrame,  # the last run of each job
+    last: pd.DataFrame,  # the last run of each job of each book
 ) -> HTML:
     "Whether the last run of every job is well, in one sentence."
     for status, lamp in (("failed", "breach"), ("interrupted", "held")):
@@ -236,8 +236,10 @@ def index_pieces(
     head = headline("Reports", f"{len(shown)} runs, newest first; times are UTC" if len(shown) else "no run yet")
     if shown.empty:
         return [head, note("The first run of a job will be listed here. Start one: make daily")]
-    last = shown.drop_duplicates("job")
-    cards = [job_card(r) for r in last.itertuples()]
+    last = shown.drop_duplicates(["namespace", "job"])
+    book = shown[shown["namespace"].eq(shown["namespace"].iloc[0]) | shown["namespace"].isna()]  # of the newest run
+    newest = book.sort_values("session", ascending=False, kind="stable", na_position="last").drop_duplicates("job")
+    cards = [job_card(r) for r in newest.sort_index().itertuples()]
     columns = [(n, n != "took") for n in ("session", "job", "state", "page", "started", "took", "namespace", "run")]
     every = section("Every run", grid(columns, [run_row(r) for r in shown.itertuples()]))
     return [head, verdict_of(last), kpis(cards), every]

@@ -11,11 +11,14 @@ from mlt_lib.jobs.review import OUTCOMES, counted, equal_weight, review, sentenc
 from mlt_lib.store.schema import INTENT_STATES
 
 
-def seen(states=(), lights=("ok", "ok"), decision=True):
-    "A review with orders in these states."
+def seen(states=(), lights=("ok", "ok"), decision=True, due=True, before=()):
+    "A review with orders in these states, or without a decision and with orders of one before."
     orders = tuple(SimpleNamespace(state=state, reason="why" if state == "DEAD" else None) for state in states)
     table = pd.DataFrame({"light": lights}, index=["gross exposure", "drawdown"][: len(lights)])
-    return SimpleNamespace(orders=orders, limits=table, decision=object() if decision else None)
+    earlier = tuple(SimpleNamespace(state=state, reason=None) for state in before)
+    latest = SimpleNamespace(decided=SimpleNamespace(session="2022-12-21"), orders=earlier)
+    made = object() if decision else None
+    return SimpleNamespace(orders=orders, limits=table, decision=made, due=due, latest=latest)
 
 
 def test_every_state_of_an_order_has_exactly_one_outcome():
@@ -28,15 +31,22 @@ def test_every_state_of_an_order_has_exactly_one_outcome():
 )
 def test_an_order_that_did_not_go_through_is_never_called_clear(state):
     verdict, said, word = sentence(seen(["WORKING", state]))
-    assert (verdict, word) == ("held", "Held") and "1 orders" in said
+    assert (verdict, word) == ("held", "Held") and "1 order " in said
 
 
 @pytest.mark.parametrize(
     ("case", "verdict", "words"),
     [
-        (seen(["WORKING"] * 3), "ok", "3 orders are with the exchange"),
-        (seen(["FILLED", "PARTIAL"]), "ok", "1 orders are filled"),
-        (seen([], decision=False), "ok", "no decision was due"),
+        (seen(["WORKING"] * 3), "ok", "3 orders with the exchange"),
+        (seen(["FILLED", "PARTIAL"]), "ok", "1 order filled"),
+        (seen([], decision=False, due=False), "ok", "no decision was due"),
+        (seen([], decision=False, due=False, before=["FILLED"]), "ok", "no decision was due"),
+        (
+            seen([], decision=False, due=False, before=["DEAD"]),
+            "held",
+            "of the last one, 21 December 2022, 1 order not sent",
+        ),
+        (seen([], decision=False, due=True), "held", "has not been made"),
         (seen([]), "ok", "asks for no order"),
         (seen(["WORKING"], ("ok", "near")), "near", "1 near the bound"),
         (seen(["DEAD"], ("breach", "near")), "breach", "Beyond the bound: gross exposure"),

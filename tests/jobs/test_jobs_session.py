@@ -14,7 +14,7 @@ from mlt_lib.execution.ledger import orders_of
 from mlt_lib.execution.positions import cash, fills_of, holdings, performance
 from mlt_lib.execution.steps import LABELS, Crash, listening
 from mlt_lib.execution.targets import first_live_session, targets_of
-from mlt_lib.jobs.review import review
+from mlt_lib.jobs.review import review, sentence
 from mlt_lib.jobs.session import account_drawdown, known_prices, limits_now, open_desk, recipe_of, require_clock
 from mlt_lib.settings import Settings
 from mlt_lib.store.audit import verify
@@ -130,12 +130,19 @@ def test_orders_beyond_a_limit_are_held_and_said(make_world):
     stopped = [o for s in world.steps for o in s.sent.stopped]
     assert stopped and all("limit_breached" in o.reason for o in stopped)
     assert told["accepted"] == 0 and told["posts"] == 0
+    engine = world.engine
+    page = review(engine, world.settings, "demo", "2022-12-21")
+    after = review(engine, world.settings, "demo", END)
+    engine.dispose()
+    assert (
+        page.limits.loc["1-day VaR, 99 %", "light"] == "breach" and page.after.empty
+    )  # what was asked for, what is left
+    assert sentence(page)[0] == "breach" and "not sent" in sentence(page)[1]
+    assert sentence(after)[0] == "held" and "21 December 2022" in sentence(after)[1]  # not forgotten two days later
 
 
 SHORT = "[universe]\nfirst_session = 2019-01-02\n[report]\ntrack_record_start = 2022-09-01\n"
-SHORT_WITH_A_TIGHT_LIMIT = (
-    "[universe]\nfirst_session = 2019-01-02\n[risk]\nmax_name_share = 0.10\n[report]\ntrack_record_start = 2022-09-01\n"
-)
+SHORT_WITH_A_TIGHT_LIMIT = "[universe]\nfirst_session = 2019-01-02\n[risk]\nmax_var_99_1d_share = 0.005\n[report]\ntrack_record_start = 2022-09-01\n"
 
 
 def test_sending_switched_off_sends_nothing(make_world):
