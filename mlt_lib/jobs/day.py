@@ -53,7 +53,6 @@ class Plan:
 
     session: pd.Timestamp  # the session to trade
     prices: pd.DataFrame  # checked closes, sessions x symbols, to the end of the data
-    note: str  # what the source says of itself
     hash: str  # of the prices, for the receipts
 
 
@@ -151,7 +150,7 @@ def look(settings: Settings, session: str = "") -> Plan:
         require_writable(folder)
     if (engine := stored(settings)) is not None:
         engine.dispose()
-    return Plan(chosen, checked.prices, collected.note, data_hash(checked.prices))
+    return Plan(chosen, checked.prices, data_hash(checked.prices))
 
 # %% ../../nbs/jobs/day.ipynb #1b113732
 def write_tape(folder: Path, namespace: str, prices: pd.DataFrame) -> Path:
