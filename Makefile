@@ -73,7 +73,9 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 .PHONY: lock
 lock: .venv/.tools  ## Resolve the dependencies anew (hashes, no host)
 	@$(LOCK) pyproject.toml -o requirements.lock
-	@$(LOCK) pyproject.toml --extra dev -c requirements.lock -o requirements-dev.lock
+	@$(LOCK) pyproject.toml --extra yahoo --extra reddit -c requirements.lock -o requirements-sources.lock
+	@$(LOCK) pyproject.toml --extra dev --extra yahoo --extra reddit -c requirements.lock -o requirements-dev.lock
+	@$(LOCK) pyproject.toml --extra soak --extra yahoo --extra reddit -c requirements-dev.lock -o requirements-soak.lock
 	@$(LOCK) requirements-build.in -c requirements.lock -o requirements-build.lock
 
 .PHONY: clean

@@ -117,7 +117,7 @@ SHARE = "must be a share of equity (1 is 100 %), above 0 and at most 1"
             "[universe]\nfirst_session = 2022-01-04\nlast_session = 2022-01-03",
             "settings.ini: [universe] last_session = 2022-01-03: must not lie before first_session = 2022-01-04.",
         ),
-        ("[data]\nsource = files", "[data] path is empty: must name a file of closes when source = files."),
+        ("[data]\nsource = files", "[data] path is empty: must name a file of prices when source = files."),
         (
             "[execution]\nfill = next_open",
             "settings.ini: [execution] fill = next_open: needs opens, and source = sample holds closes only; "
@@ -147,10 +147,10 @@ SHARE = "must be a share of equity (1 is 100 %), above 0 and at most 1"
          "from 00:00 to 23:59."),
         ("[schedule]\ntimezone = Mars/Olympus", "settings.ini: [schedule] timezone = Mars/Olympus: must be a time zone such "
          "as America/New_York."),
-        ("[Risk]\nnear_share = 0.5", "settings.ini: [Risk]: no such section; there are data, universe, strategy, portfolio, "
-         "risk, execution, schedule, report; did you mean risk?"),
-        ("[DEFAULT]\nlib_name = x", "settings.ini: [DEFAULT]: no such section; there are data, universe, strategy, "
-         "portfolio, risk, execution, schedule, report."),
+        ("[Risk]\nnear_share = 0.5", "settings.ini: [Risk]: no such section; there are data, sources, retention, universe, "
+         "strategy, portfolio, risk, execution, schedule, report; did you mean risk?"),
+        ("[DEFAULT]\nlib_name = x", "settings.ini: [DEFAULT]: no such section; there are data, sources, retention, "
+         "universe, strategy, portfolio, risk, execution, schedule, report."),
         ("[risk]\nnear_share = 0.5\nnear_share = 0.6", "settings.ini: [risk] near_share stands there twice (line 3); keep one."),
         ("[risk]\n[risk]", "settings.ini: [risk] stands there twice (line 2); keep one."),
         ("near_share = 0.5\n[risk]", "settings.ini: line 1 stands before any [section]."),
@@ -347,6 +347,12 @@ def test_the_digest_moves_with_each_key(read):
         "execution.data_url": "http://x", "schedule.timezone": "UTC", "schedule.run_time": "01:02", "report.title": "x",
         "report.track_record_start": "2000-01-03", "execution.exchange_port": "99", "strategy.covariance_days": "99",
         "data.known_delay_minutes": "99", "portfolio.max_weight_share": "0.16", "execution.max_order_usd": "9999", "execution.request_timeout_seconds": "99",
+        "data.columns": "close: C", "sources.texts": "reddit", "sources.history_start": "2000-01-03", "sources.alpaca_feed": "sip",
+        "sources.newsapi_query": "x", "sources.reddit_subreddits": "x",
+        **{f"sources.{s}_url": "http://x" for s in ("alpaca", "yahoo", "newsapi", "reddit")},
+        **{f"sources.{s}_per_minute": "99" for s in ("alpaca", "yahoo", "newsapi", "reddit")},
+        "sources.attempts": "9", "retention.refresh_days": "9",
+        **{f"retention.{s}_days": "99" for s in ("minute_bars", "quotes", "news", "posts", "features")},
     }  # fmt: skip
     digests = {read().digest}
     for section, kind in SECTIONS.items():
