@@ -115,8 +115,10 @@ def test_the_writer_works(connected):
     ):
         assert writer.execute(statement).rowcount in (1, -1), statement
     assert writer.execute("SELECT count(*) FROM bars").fetchone() == (2,)
-    with writer.cursor().copy("COPY incoming (symbol) FROM STDIN") as rows:
-        rows.write_row(["AAPL"])
+    columns = "source, symbol, session, recorded_time, event_time, known_time, close"
+    with writer.cursor().copy(f"COPY incoming ({columns}) FROM STDIN") as rows:
+        rows.write_row(["test", "AAPL", NOW.date(), NOW, NOW, NOW, 126.0])
+    assert writer.execute("SELECT close FROM incoming").fetchone() == (126.0,)
 
 
 def test_the_writer_adds_to_the_trail_and_the_trail_holds(database):
