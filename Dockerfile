@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# The desk in an image: hashed locks only, no compiler and no installer in what runs, and nobody's root.
+# The desk in an image: hashed locks only, no compiler in what runs, and an ordinary user.
 ARG PYTHON=python:3.11-slim-bookworm
 
 # Everything that is installed is made into wheels here, each checked against its hash, our own among them
