@@ -21,19 +21,20 @@ import pytest
 import servers
 from sqlalchemy import select, text
 
+from mlt_lib.data.sample import closes
 from mlt_lib.store import audit
-from mlt_lib.store.bars import write_bars
 from mlt_lib.store.database import open_database, retried, snapshot, transaction
+from mlt_lib.store.restatements import write_bars
 from mlt_lib.store.schema import Decision, Instrument, Signal
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "deploy/services"))
 from cluster import Cluster, free_port, programs  # noqa: E402
 
 KILLS = int(os.environ.get("MLT_TEST_KILLS", "3"))
-SYMBOLS = tuple(f"S{n:03}" for n in range(100))
+SYMBOLS = tuple(f"S{n:03}" for n in range(50))
 SESSIONS = 10  # of one batch of bars
 LONG = 60.0  # seconds within which a writer must be at work again
-DAYS = pd.bdate_range("1990-01-02", "2022-12-28").difference(pd.DatetimeIndex(["1990-02-19"]))
+DAYS = closes().index  # 8,312 sessions
 
 
 @pytest.fixture
@@ -42,7 +43,9 @@ def cluster():
     servers.postgres_url()  # where there is none, there is nothing to kill either
     folder = Path(tempfile.mkdtemp(prefix="mlt-kill-", dir="/var/tmp"))
     os.chmod(folder, 0o755)  # the server runs as another user
-    cluster = Cluster(programs(), folder / "server", free_port(), options=("fsync=on", "recovery_init_sync_method=syncfs"))
+    cluster = Cluster(
+        programs(), folder / "server", free_port(), options=("fsync=on", "recovery_init_sync_method=syncfs")
+    )
     try:
         yield cluster.make().start().create_database()
     finally:
@@ -51,8 +54,9 @@ def cluster():
 
 
 def batch(number: int) -> pd.DataFrame:
-    "Bars of ten sessions of a hundred symbols; the number of the batch stands in each close."
-    days = DAYS[number * SESSIONS : (number + 1) * SESSIONS].as_unit("us")
+    "Bars of ten sessions of fifty symbols; the number of the batch stands in each close."
+    start = number % 800 * SESSIONS
+    days = DAYS[start : start + SESSIONS].as_unit("us")
     symbols, sessions = np.repeat(SYMBOLS, SESSIONS), np.tile(days, len(SYMBOLS))
     bars = pd.DataFrame({"symbol": pd.Series(symbols, dtype="str"), "session": sessions})
     return bars.assign(open=1.0, high=number + 2.0, low=0.5, close=number + 1.0, volume=100.0)
