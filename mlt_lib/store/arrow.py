@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
+
+from .connections import BUSY_SECONDS, server_arguments
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,13 +58,11 @@ def postgres_arrow(
     "Columns out of PostgreSQL."
     import adbc_driver_postgresql.dbapi as driver
 
-    address = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    try:
-        with driver.connect(address, autocommit=True) as connection, connection.cursor() as cursor:
-            cursor.execute(query, list(values) or None)
-            return cursor.fetch_arrow_table()
-    except driver.Error as error:
-        raise DBAPIError.instance(query, None, error, driver.Error, dialect=engine.dialect) from error
+    asked = engine.url.set(drivername="postgresql").update_query_dict(server_arguments(engine.url, BUSY_SECONDS))
+    address = asked.render_as_string(hide_password=False).replace("+", "%20")  # a plus is no blank to libpq
+    with driver.connect(address, autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute(query, list(values) or None)
+        return cursor.fetch_arrow_table()
 
 # %% ../../nbs/store/arrow.ipynb #fef16d3b
 def text_codes(
