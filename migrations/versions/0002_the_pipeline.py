@@ -152,8 +152,8 @@ BEGIN
         part := series || '_' || to_char(low, 'YYYYMMDD');
         IF to_regclass(format('%I', part)) IS NULL THEN
             PERFORM pg_advisory_xact_lock(7171188, hashtext('partitions of ' || series));  -- made once, whoever asks
+            EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', series || '_default');
             IF to_regclass(format('%I', part)) IS NULL THEN
-                EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', series || '_default');
                 EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', part, series);
                 EXECUTE format('WITH caught AS (DELETE FROM %I WHERE %I >= %L AND %I < %L RETURNING *) '
                                'INSERT INTO %I SELECT * FROM caught', series || '_default', cut, low, cut, high, part);
