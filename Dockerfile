@@ -45,6 +45,6 @@ ENV PATH=/opt/mlt/bin:$PATH \
 WORKDIR /desk
 USER 10001:10001
 VOLUME /desk
-HEALTHCHECK --interval=5m --timeout=60s --start-period=60s --retries=3 CMD ["mlt", "doctor"]
+HEALTHCHECK --interval=5m --timeout=60s --start-period=60s --retries=3 CMD ["start", "mlt", "doctor"]
 ENTRYPOINT ["start"]
 CMD ["mlt", "daily"]

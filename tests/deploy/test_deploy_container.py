@@ -80,8 +80,22 @@ def test_a_password_in_a_mounted_file_opens_the_database_and_shows_nowhere(stric
 
 def test_the_password_is_in_no_variable_and_in_a_file_of_ones_own(tmp_path):
     (tmp_path / "secret").write_text("hidden")
-    said = started("sh", "-c", 'env; stat -c "%a" "$PGPASSFILE"', DATABASE_PASSWORD_FILE=str(tmp_path / "secret"))
-    assert said.returncode == 0 and "hidden" not in said.stdout and said.stdout.endswith("600\n")
+    given = {"DATABASE_PASSWORD_FILE": str(tmp_path / "secret"), "TMPDIR": str(tmp_path)}
+    for _ in range(2):  # as the health check does beside the job
+        said = started("sh", "-c", 'env; stat -c "%a" "$PGPASSFILE"', **given)
+        assert said.returncode == 0 and "hidden" not in said.stdout and said.stdout.endswith("600\n")
+    (folder,) = tmp_path.glob("desk-*")
+    assert [path.name for path in folder.iterdir()] == ["pgpass"] and folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_folder_that_somebody_else_laid_there_is_refused(tmp_path):
+    (tmp_path / "secret").write_text("hidden")
+    (tmp_path / "desk-0").mkdir()
+    os.chown(tmp_path / "desk-0", 65534, 65534)
+    said = started("true", DATABASE_PASSWORD_FILE=str(tmp_path / "secret"), TMPDIR=str(tmp_path))
+    assert said.returncode == 2 and "belongs to somebody else" in said.stderr
+    assert not any((tmp_path / "desk-0").iterdir())
 
 
 @pytest.mark.parametrize("content", [None, "", "\n"])
@@ -121,7 +135,7 @@ def test_the_lab_opens_with_the_token_of_the_mounted_file_and_with_no_other(tmp_
         ["sh", str(script), "lab"], env=kept, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as lab:
         try:
-            address, until = f"http://127.0.0.1:{port}/api", time.monotonic() + 60
+            address, until = f"http://127.0.0.1:{port}/api", time.monotonic() + 120
             while time.monotonic() < until and lab.poll() is None:
                 with suppress(OSError):
                     urllib.request.urlopen(address, timeout=5).close()  # what the health check asks

@@ -19,13 +19,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import servers
-import stamina
 from sqlalchemy import select, text
 
 from mlt_lib.data.sample import closes
 from mlt_lib.store import audit
 from mlt_lib.store.database import open_database, retried, snapshot, transaction
-from mlt_lib.store.remedies import passing
 from mlt_lib.store.restatements import write_bars
 from mlt_lib.store.schema import Decision, Instrument, Signal
 
@@ -80,13 +78,6 @@ def decide(number: int) -> Callable:
     return work
 
 
-def store(engine, number: int) -> None:
-    "One batch, again when the server went away meanwhile: what was written before is found unchanged."
-    for attempt in stamina.retry_context(on=passing, attempts=None, timeout=LONG, wait_initial=0.05, wait_max=2.0):
-        with attempt:
-            write_bars(engine, batch(number), f"kill{number // 800}")
-
-
 class Writer(threading.Thread):
     "Writes one thing after another until it is told to stop; knows what it was told is written."
 
@@ -117,7 +108,7 @@ def test_a_killed_server_loses_nothing_and_doubles_nothing(cluster):
     engine = open_database(cluster.url)
     with transaction(engine) as session:
         session.add_all(Instrument(symbol=symbol, name=symbol, source="kill") for symbol in SYMBOLS)
-    bars = Writer(lambda number: store(engine, number))
+    bars = Writer(lambda number: write_bars(engine, batch(number), f"kill{number // 800}"))
     orders = Writer(lambda number: retried(engine, decide(number)))
     pause = random.Random(0)
     for writer in (bars, orders):
