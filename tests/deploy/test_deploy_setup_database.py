@@ -17,7 +17,9 @@ from psycopg import errors, sql
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
-from mlt_lib.store import audit
+from mlt_lib.errors import StoreError
+from mlt_lib.settings import Retention
+from mlt_lib.store import audit, retention
 from mlt_lib.store.database import open_database, transaction
 from mlt_lib.store.schema import Record
 from mlt_lib.store.tiers import drop_before, ensure_partitions, parts
@@ -140,6 +142,32 @@ def test_the_writer_makes_the_partitions_its_rows_need_and_may_not_change_them(d
         with psycopg.connect(as_role(database, "migrator"), autocommit=True) as migrator:
             migrator.execute("TRUNCATE bars")
         engine.dispose()
+
+
+def test_letting_old_rows_go_is_the_migrators(database):
+    "The writer hears which role may, and every row is still there."
+    writer, migrator = (open_database(as_role(database, role)) for role in ("writer", "migrator"))
+    now, count = dt.datetime(2022, 3, 1, tzinfo=dt.UTC), "SELECT count(*) FROM quotes"
+    try:
+        with writer.begin() as connection:
+            ensure_partitions(connection, "quotes", dt.datetime(2022, 1, 3, tzinfo=dt.UTC), now)
+            connection.exec_driver_sql(
+                "INSERT INTO quotes (source, symbol, event_time, recorded_time, known_time, bid, ask) SELECT 'test', "
+                "'AAPL', t, t, t, 1, 2 FROM generate_series('2022-01-03'::timestamptz, '2022-02-28', '1 day') AS t"
+            )
+        with pytest.raises(StoreError, match="setup_database.sql"):
+            retention.apply(writer, Retention(), now)
+        with writer.connect() as connection:
+            assert connection.exec_driver_sql(count).scalar() == 57
+        retention.apply(migrator, Retention(), now)
+        with writer.connect() as connection:
+            left = connection.exec_driver_sql("SELECT count(*), max(event_time) FROM quotes").one()
+        assert 30 <= left[0] < 57 and left[1] == dt.datetime(2022, 2, 28, tzinfo=dt.UTC)
+    finally:
+        with migrator.begin() as connection:
+            connection.exec_driver_sql("TRUNCATE quotes")
+        writer.dispose()
+        migrator.dispose()
 
 
 def test_the_writer_adds_to_the_trail_and_the_trail_holds(database):
