@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 
+import pandas as pd
 import psycopg
 import pytest
 import servers
@@ -16,7 +17,7 @@ from mlt_lib.store.connections import make_engine, ready, server_arguments
 from mlt_lib.store.database import open_database, retried, snapshot, take_turn, transaction
 from mlt_lib.store.remedies import explained, named, passing, remedy
 from mlt_lib.store.schema import SERIES, Instrument, Quote
-from mlt_lib.store.tiers import Part, drop_before, ensure_partitions, keep_for, parts, tier
+from mlt_lib.store.tiers import Part, drop_before, ensure_partitions, keep_for, make_parts, parts, tier
 
 on_servers = pytest.mark.parametrize("server", ["postgres", "timescale"], indirect=True)
 on_plain = pytest.mark.parametrize("server", ["postgres"], indirect=True)
@@ -457,6 +458,43 @@ def test_writers_that_want_the_same_partition_get_one(new_url):
     [t.start() for t in threads]
     [t.join(30) for t in threads]
     assert sorted(made) == [0, 0, 0, 2]
+    engine.dispose()
+
+
+def test_a_horizon_in_whatever_way_it_is_told(new_url):
+    "The day or the moment itself stays."
+    engine = open_database(new_url)
+    for table, row in (
+        ("features", "'f', 1, 'KO', '2022-06-01', '{t}', '{t}', '{t}', 1"),
+        ("quotes", "'s', 'KO', '{t}', '{t}', '{t}'"),
+    ):
+        with transaction(engine) as session:
+            session.execute(
+                text(
+                    f"INSERT INTO {table} VALUES ({row.format(t='2022-06-01T00:00:00.000000Z')}{', 1' * 4 * (table == 'quotes')})"
+                )
+            )
+        for horizon in (dt.date(2022, 6, 1), pd.Timestamp("2022-06-01", tz="UTC"), dt.datetime(2022, 6, 1, tzinfo=UTC)):
+            with transaction(engine) as session:
+                assert drop_before(session.connection(), table, horizon) == []
+    with transaction(engine) as session, pytest.raises(StoreError, match="has no time zone"):
+        drop_before(session.connection(), "quotes", dt.datetime(2022, 6, 1))
+    engine.dispose()
+
+
+@on_plain
+def test_parts_are_made_once_the_reader_has_gone(new_url):
+    engine, slow = open_database(new_url, busy_seconds=20), open_database(new_url)
+    with snapshot(slow) as reader:
+        reader.scalar(select(func.count()).select_from(Quote))
+        thread = threading.Thread(target=make_parts, args=(engine, "quotes", WEEKS[0], WEEKS[-1]))
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+    thread.join(20)
+    with snapshot(engine) as session:
+        assert len(parts(session.connection(), "quotes")) == 5
+    assert make_parts(engine, "quotes", WEEKS[0], WEEKS[-1]) == 0
     engine.dispose()
 
 
