@@ -26,7 +26,7 @@ def _put(year: pd.Series, month: pd.Series, day: pd.Series) -> pd.Series:  # NaT
 def _line(parts: pd.DataFrame, which: pd.Series, text: pd.Series) -> str:
     "Where the first such date stands, for a message."
     at = parts.index[which][0]
-    return f"row {text.index.get_loc(at) + 1} ({text[at]!r})"
+    return f"date {list(text.index).index(at) + 1} ({text[at]!r})"
 
 
 def day_stands_first(

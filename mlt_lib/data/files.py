@@ -48,7 +48,8 @@ def read_table(
     try:
         if path.suffix.lower() == ".parquet":
             table = pd.read_parquet(path)
-            return table.reset_index() if not isinstance(table.index, pd.RangeIndex) else table
+            told = isinstance(table.index, pd.DatetimeIndex) or list(table.index.names) != [None]
+            return table.reset_index() if told else table
         cells = pd.read_csv(path, header=None, dtype=str, na_filter=False, encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file; set [data] path to a file of prices.") from None

@@ -70,7 +70,8 @@ class Layout:
 
 def _usual(headings: list[str], taken: Iterable[str], said: Iterable[str], name: str) -> dict[str, str]:
     "Fields recognised by their usual words, without those that were said."
-    free, found = [h for h in headings if h not in set(taken)], {}
+    free = [h for h in headings if h not in set(taken)]
+    found: dict[str, str] = {}
     for field, words in FIELDS.items():
         fits = [] if field in set(said) else [h for h in free if plain(h) in words]
         if len(fits) > 1:

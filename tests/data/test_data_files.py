@@ -89,7 +89,7 @@ def test_midnight_is_a_date_and_another_time_is_none(write):
         ("desk.csv", 'd,"A\nB"\n2020-01-02,1\n', "column 2 has no readable symbol"),
         ("desk.csv", "d,A\n2020-01-02,1,2,3\n", "can't be read as a table"),
         ("desk.csv", "d,A\n02/01/2020,1\n03/01/2020,1\n", "'02/01/2020' may have the day or the month first"),
-        ("desk.csv", "d,A\n13/01/2020,1\n01/14/2020,1\n", r"row 1 .*puts the day first and row 2 .*the month"),
+        ("desk.csv", "d,A\n13/01/2020,1\n01/14/2020,1\n", r"date 1 .*puts the day first and date 2 .*the month"),
         ("desk.csv", "d,A\n02.01.20,1\n03.01.20,1\n", "dates written YYYY-MM-DD; read '02.01.20'"),
         ("desk.csv", "A,B\n1,2\n3,4\n", "dates written YYYY-MM-DD; read '1'"),
         ("desk.csv", b"d,A\n2020-01-02,\xff\xfe\n", "can't be read as a table"),
