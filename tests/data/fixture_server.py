@@ -23,9 +23,30 @@ KEY, SECRET = "PKTESTKEY00000001", "testsecret/very+secret00000000000001"
 NEWSAPI_KEY = "0123456789abcdef0123456789abcdef"
 REDDIT_ID, REDDIT_SECRET = "reddit-app-id-1", "reddit-app-secret-1"
 SPAN = ("2021-12-01", "2022-03-31")
-FAULTS = (
-    "401 403 404 422 429 500 503 504 302 html empty half truncated drop hang drip list null deep nan huge scalar".split()
-)
+FAULTS = [
+    "401",
+    "403",
+    "404",
+    "422",
+    "429",
+    "500",
+    "503",
+    "504",
+    "302",
+    "html",
+    "empty",
+    "half",
+    "truncated",
+    "drop",
+    "hang",
+    "drip",
+    "list",
+    "null",
+    "deep",
+    "nan",
+    "huge",
+    "scalar",
+]
 HTML = "<!doctype html><html><head><title>We will be right back</title></head><body>Scheduled maintenance</body></html>"
 
 
@@ -54,7 +75,9 @@ class Vendors:
     url: str = ""
     bars: dict = field(default_factory=dict)  # symbol -> rows as `made_bars` gives them: raw, as traded
     actions: dict = field(default_factory=dict)  # as in Alpaca's answer
-    yahoo: dict = field(default_factory=dict)  # symbol -> {"splits": [(session, new, old)], "dividends": [(session, usd)]}
+    yahoo: dict = field(
+        default_factory=dict
+    )  # symbol -> {"splits": [(session, new, old)], "dividends": [(session, usd)]}
     news: list = field(default_factory=list)
     articles: list = field(default_factory=list)
     posts: dict = field(default_factory=dict)  # subreddit -> posts, newest first
@@ -125,7 +148,11 @@ async def _spoil(request: web.Request, handler):
     vendors.requests.append((request.path, dict(request.query)))
     vendors.headers.append({name.lower(): value for name, value in request.headers.items()})
     for item in list(vendors.faults):
-        if item[1] in request.path and not request.path.endswith(("/getcrumb", "/access_token", "/fc")) or item[1] == "*":
+        if (
+            item[1] in request.path
+            and not request.path.endswith(("/getcrumb", "/access_token", "/fc"))
+            or item[1] == "*"
+        ):
             vendors.faults.remove(item)
             return await _spoilt(vendors, request, item[0])
     return await handler(request)
@@ -203,11 +230,82 @@ async def _news(request: web.Request) -> web.Response:
     return web.json_response({"news": rows, "next_page_token": token})
 
 
+@routes.get("/")
+async def _cookie(request: web.Request) -> web.Response:
+    response = web.Response(text="")
+    response.set_cookie("A3", "d=crumbs")
+    return response
+
+
+@routes.get("/v1/test/getcrumb")
+async def _crumb(request: web.Request) -> web.Response:
+    return web.Response(text="cr.umb")
+
+
+@routes.get("/consent")
+async def _consent(request: web.Request) -> web.Response:
+    return web.Response(text="<html><body>nothing to agree to</body></html>", content_type="text/html")
+
+
+def _chart(error: dict | None, result: dict | None = None, status: int = 200) -> web.Response:
+    answer = {"chart": {"result": result and [result], "error": error}}
+    return web.Response(text=json.dumps(answer), status=status, content_type="application/json")
+
+
+@routes.get("/v8/finance/chart/{symbol}")
+async def _yahoo(request: web.Request) -> web.Response:
+    vendors, query = request.app[VENDORS], request.query
+    if query.get("crumb") != "cr.umb":
+        return web.json_response(
+            {"finance": {"error": {"code": "Unauthorized", "description": "Invalid Crumb"}}}, status=401
+        )
+    spelt = request.match_info["symbol"]
+    symbol = spelt.replace("-", ".")
+    if symbol not in vendors.bars:
+        error = {"code": "Not Found", "description": "No data found, symbol may be delisted"}
+        return _chart(error, status=404)
+    extra = vendors.yahoo.get(symbol, {})
+    splits, dividends = extra.get("splits", []), extra.get("dividends", [])
+    first, last = int(query["period1"]), int(query["period2"])
+    rows = [row for row in vendors.bars[symbol] if first <= opening(row["session"]) < last]
+    if not rows:
+        error = {"code": "Bad Request", "description": f"Data doesn't exist for startDate = {first}, endDate = {last}"}
+        return _chart(error, status=400)
+
+    def factor(session) -> float:  # what Yahoo divides a price of this session by
+        product = 1.0
+        for day, new, old in splits:
+            product *= new / old if session < day else 1.0
+        return product
+
+    def price(value, session):
+        return value / factor(session) if type(value) is float else value
+
+    quote = {
+        name: [price(row[key], row["session"]) for row in rows]
+        for name, key in (("open", "o"), ("high", "h"), ("low", "l"), ("close", "c"))
+    }
+    quote["volume"] = [row["v"] * factor(row["session"]) if type(row["v"]) is int else row["v"] for row in rows]
+    events = {
+        "splits": {str(opening(d)): {"date": opening(d), "numerator": n, "denominator": o} for d, n, o in splits},
+        "dividends": {str(opening(d)): {"date": opening(d), "amount": usd / factor(d)} for d, usd in dividends},
+    }
+    meta = {"symbol": spelt, "currency": "USD", "exchangeTimezoneName": "America/New_York"}
+    result = {
+        "meta": meta | extra.get("meta", {}),
+        "timestamp": [row.get("stamp", opening(row["session"])) for row in rows],
+        "events": events | extra.get("events", {}),
+        "indicators": {"quote": [quote | extra.get("quote", {})], "adjclose": [{"adjclose": quote["close"]}]},
+    }
+    return _chart(None, result)
+
+
 @contextmanager
 def serving(**changes):
     "The vendors on a free port of 127.0.0.1, in a thread."
     vendors = Vendors(
-        bars={"AAPL": made_bars("AAPL", 100.0), "KO": made_bars("KO", 50.0), "BRK.B": made_bars("BRK.B", 300.0)}, **changes
+        bars={"AAPL": made_bars("AAPL", 100.0), "KO": made_bars("KO", 50.0), "BRK.B": made_bars("BRK.B", 300.0)},
+        **changes,
     )
     started, loop = threading.Event(), asyncio.new_event_loop()
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from mlt_lib.data.alpaca import AlpacaBars
-from mlt_lib.data.alpaca_answers import combined, read_actions, read_bars
+from mlt_lib.data.alpaca_answers import read_actions, read_bars
+from mlt_lib.data.answers import combined
 from mlt_lib.data.source import BAR_COLUMNS, Ask
 from mlt_lib.errors import DataError, SourceError
 
@@ -42,7 +43,9 @@ def gathered(pages):
 
 
 def test_bars_arrive_on_their_sessions_in_winter_and_summer(alpaca, vendors):
-    bars, damaged, complete, unknown = gathered(alpaca.pages(Ask(("AAPL", "BRK.B"), date(2022, 3, 1), date(2022, 3, 31))))
+    bars, damaged, complete, unknown = gathered(
+        alpaca.pages(Ask(("AAPL", "BRK.B"), date(2022, 3, 1), date(2022, 3, 31)))
+    )
     want = [row for row in made_bars("BRK.B", 300.0) if row["session"] >= pd.Timestamp("2022-03-01")]
     got = bars[bars["symbol"] == "BRK.B"]
     assert list(got.columns) == list(BAR_COLUMNS)
@@ -111,7 +114,7 @@ def test_an_action_repeated_on_two_pages_counts_once():
     found: dict = {}
     for _ in range(2):
         found |= read_actions({"corporate_actions": {"cash_dividends": [row]}}, ("KO",), NEWEST)[0]
-    assert list(combined(found)["value"]) == [0.44]
+    assert list(combined(found.values())["value"]) == [0.44]
 
 
 def test_a_quiet_symbol_is_not_an_unknown_one(alpaca, vendors):
@@ -123,7 +126,9 @@ def test_a_quiet_symbol_is_not_an_unknown_one(alpaca, vendors):
 def test_a_symbol_that_alpaca_calls_invalid_does_not_stop_the_others(alpaca, vendors):
     vendors.invalid = {"BAD"}
     bars, _, complete, unknown = gathered(alpaca.pages(Ask(("AAPL", "BAD", "odd,one", "KO"), *JANUARY)))
-    assert set(bars["symbol"]) == {"AAPL", "KO"} and set(complete) == {"AAPL", "KO"} and set(unknown) == {"BAD", "odd,one"}
+    assert (
+        set(bars["symbol"]) == {"AAPL", "KO"} and set(complete) == {"AAPL", "KO"} and set(unknown) == {"BAD", "odd,one"}
+    )
     assert all("odd" not in query["symbols"] for query in vendors.asked("/stocks/bars"))
 
 
@@ -230,10 +235,14 @@ json_values = st.recursive(
     lambda inside: st.lists(inside, max_size=4) | st.dictionaries(st.text(max_size=6) | st.sampled_from("tohlcv"), inside, max_size=6),
     max_leaves=12,
 )  # fmt: skip
-stamps = st.sampled_from(["2022-01-03T05:00:00Z", "2022-07-05T04:00:00Z", "0001-01-01T00:00:00Z", "2022-13-45T05:00:00Z"])
+stamps = st.sampled_from(
+    ["2022-01-03T05:00:00Z", "2022-07-05T04:00:00Z", "0001-01-01T00:00:00Z", "2022-13-45T05:00:00Z"]
+)
 prices = st.floats() | st.integers() | json_values
 rows = st.fixed_dictionaries({"t": stamps | json_values, "c": prices}, optional={k: prices for k in "ohlv"})
-answers = st.fixed_dictionaries({"bars": st.dictionaries(st.sampled_from(["AAPL", "KO", "ZZ"]), st.lists(rows | json_values) | json_values)})
+answers = st.fixed_dictionaries(
+    {"bars": st.dictionaries(st.sampled_from(["AAPL", "KO", "ZZ"]), st.lists(rows | json_values) | json_values)}
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -246,17 +255,24 @@ def test_whatever_comes_is_bars_damage_or_one_error(payload):
     assert set(page.bars["symbol"]) <= {"AAPL", "KO"} and (page.bars["session"] <= NEWEST).all()
     assert page.bars["close"].notna().all() and not np.isinf(page.bars[list(BAR_COLUMNS[2:])].to_numpy(float)).any()
     assert page.damaged["session"].notna().all() and page.damaged["symbol"].notna().all()
-    given_rows = sum(len(v) if isinstance(v, list) else v is not None for k, v in (payload.get("bars") or {}).items() if k != "ZZ")
+    given_rows = sum(
+        len(v) if isinstance(v, list) else v is not None for k, v in (payload.get("bars") or {}).items() if k != "ZZ"
+    )
     listed = (page.damaged["rule"] != "not-asked").sum()
     assert len(page.bars) + listed == given_rows, "a row is kept or listed, never dropped"
 
 
 kinds = ["forward_splits", "reverse_splits", "cash_dividends", "stock_dividends", "cash_mergers", "new_thing"]
 action = st.fixed_dictionaries(
-    {"symbol": st.sampled_from(["AAPL", "ZZ"]) | json_values, "ex_date": st.sampled_from(["2022-01-03", "x"]) | json_values},
+    {
+        "symbol": st.sampled_from(["AAPL", "ZZ"]) | json_values,
+        "ex_date": st.sampled_from(["2022-01-03", "x"]) | json_values,
+    },
     optional={name: prices for name in ("rate", "new_rate", "old_rate", "id")},
 )
-sets = st.fixed_dictionaries({"corporate_actions": st.dictionaries(st.sampled_from(kinds), st.lists(action | json_values) | json_values)})
+sets = st.fixed_dictionaries(
+    {"corporate_actions": st.dictionaries(st.sampled_from(kinds), st.lists(action | json_values) | json_values)}
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -266,6 +282,10 @@ def test_whatever_comes_is_actions_damage_or_one_error(payload):
         found, wrong = read_actions(payload, ("AAPL",), NEWEST)
     except SourceError:
         return
-    actions = combined(found)
-    assert (actions["value"] > 0).all() and np.isfinite(actions["value"]).all() and set(actions["kind"]) <= {"split", "dividend"}
+    actions = combined(found.values())
+    assert (
+        (actions["value"] > 0).all()
+        and np.isfinite(actions["value"]).all()
+        and set(actions["kind"]) <= {"split", "dividend"}
+    )
     assert wrong["session"].notna().all() and actions["session"].notna().all()
