@@ -16,8 +16,8 @@ from typing import Any
 import pandas as pd
 from pydantic import SecretStr
 
-from .alpaca_answers import combined, read_actions, read_bars
-from .answers import decoded, is_loopback, newest_session, refusal, said, unreachable, unreadable
+from .alpaca_answers import read_actions, read_bars
+from .answers import combined, decoded, is_loopback, newest_session, refusal, said, unreachable, unreadable
 from .source import Ask, BarPage
 from ..errors import DataError, SourceError
 from ..market.calendar import sessions
@@ -148,7 +148,7 @@ class AlpacaBars:
             fresh, wrong = read_actions(payload, symbols, end)
             found |= fresh
             yield BarPage(damaged=wrong)
-        actions, heard, left = combined(found), set[str](), list(symbols)
+        actions, heard, left = combined(found.values()), set[str](), list(symbols)
         query = {**span, "timeframe": "1Day", "adjustment": "raw", "feed": self.feed, "limit": PAGE_BARS}
         while left:
             try:

@@ -38,6 +38,7 @@ class Entry:
 ALPACA = ("MLT_BROKER_KEY", "MLT_BROKER_SECRET")
 ENTRIES = {
     "alpaca": Entry("bars", "alpaca", "AlpacaBars", ALPACA, settings="alpaca"),
+    "yahoo": Entry("bars", "yahoo", "YahooBars", (), "yfinance", "yahoo", settings="yahoo"),
 }
 
 
