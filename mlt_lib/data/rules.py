@@ -125,7 +125,7 @@ PAST = 63  # sessions
 class Usual:
     "What a name is used to, session by session, from sessions before."
 
-    sigma: pd.DataFrame  # robust standard deviation of the surprise
+    sigma: pd.DataFrame  # standard deviation of the surprise, from the median move or the mean one, the larger
     traded: pd.DataFrame  # the session's volume as a multiple of its median; NaN where unknown
     range: pd.DataFrame  # median of log(high / low)
     dollars: pd.DataFrame  # median USD traded in a session
@@ -137,13 +137,20 @@ def _past_median(table: pd.DataFrame) -> pd.DataFrame:
     return table.rolling(PAST, min_periods=10).median().shift(1)
 
 
+def _past_mean(table: pd.DataFrame) -> pd.DataFrame:
+    "The mean of the past, the row itself left out."
+    return table.rolling(PAST, min_periods=10).mean().shift(1)
+
+
 def usual(panel: Panel) -> Usual:
     "What each name is used to."
     volume = panel.volume / panel.shares
     normal = _past_median(volume)
     same = (panel.close == panel.before).astype(float).where(panel.close.notna())
+    moves = panel.surprise.abs()
+    middle, mean = 1.4826 * _past_median(moves), 1.2533 * _past_mean(moves.clip(upper=0.2))
     return Usual(
-        sigma=(1.4826 * _past_median(panel.surprise.abs())).fillna(0.03).clip(lower=0.005),
+        sigma=_greater(middle, mean).fillna(0.03).clip(lower=0.005),
         traded=volume / normal.where(normal > 0),
         range=_past_median(_log(panel.high / panel.low)),
         dollars=normal * panel.shares * panel.before,

@@ -24,6 +24,7 @@ from mlt_lib.report.sheet import (
     figure,
     grid,
     headline,
+    is_missing,
     kpis,
     mark,
     note,
@@ -32,7 +33,7 @@ from mlt_lib.report.sheet import (
     table,
     use_bar,
 )
-from .tear import time_axis
+from .tear import spread_labels, time_axis
 
 # %% ../../nbs/report/quality.ipynb #3bc582df
 LIGHTS = {"reject": "breach", "quarantine": "near", "accept": "ok"}
@@ -54,9 +55,7 @@ def verdict(found: ValidatedBars) -> HTML:
     if not held:
         return banner("ok", f"{used}, and no row is held back.", "Clean")
     worst = found.quarantine["symbol"].value_counts()
-    sentence = (
-        f"{used}, above the floor of {found.floor:.0%}. {_rows(held)} are held back, most of them in {worst.index[0]}."
-    )
+    sentence = f"{used}, above the floor of {found.floor:.0%}. {_rows(held)} are held back, the most ({worst.iloc[0]:,}) in {worst.index[0]}."
     return banner("ok", sentence, "Usable")
 
 
@@ -94,7 +93,7 @@ def by_rule(found: ValidatedBars) -> HTML:
         says = RULES["says"].get(rule, "")
         span = f"{row['first']:%Y-%m} – {row['last']:%Y-%m}"
         word = {"accept": "accepted", "reject": "rejected"}.get(row["outcome"], "quarantined")
-        count = f"{use_bar(float(np.log1p(row['rows']) / most))} {row['rows']:,}"
+        count = f"{use_bar(float(np.log1p(row['rows']) / most))} <b>{row['rows']:,}</b>"
         lines.append([escape(rule), mark(LIGHTS[row["outcome"]], word).data, count, f'{row["symbols"]:,}', span,
                       f'<span class="wrap">{escape(says)}</span>'])  # fmt: skip
     return grid(head, lines) if lines else note("No rule listed a row.")
@@ -132,25 +131,34 @@ def fault_map(found: ValidatedBars) -> HTML:
         top.yaxis.set_major_locator(_few())
         for tone, colour in reversed(TONES.items()):
             some = shown[shown["tone"] == tone]
+            if some.empty:
+                continue
             label = {"reject": "rejected", "quarantine": "quarantined"}.get(tone, tone)
             bottom.scatter(
                 some["session"],
                 some["row"],
-                s=7,
+                s=9,
                 color=colour,
                 lw=0,
                 alpha=0.8,
                 label=f"{label} {sum(_tone(held) == tone):,}",
             )
-        busiest = shown["row"].value_counts()
-        for row in busiest.index[:6] if len(names) > 40 else range(len(names)):
-            bottom.annotate(names[row], (1, row), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
-                            va="center", fontsize=7, color=INK if row in busiest.index[:6] else SOFT)  # fmt: skip
         bottom.set_ylim(-1, len(names))
+        bottom.set_xlim(days[0], days[-1])
+        busy = shown["row"].value_counts().index[:6].tolist() if len(names) > 40 else list(range(len(names)))
+        for row, y in zip(busy, spread_labels([(row + 1) / (len(names) + 1) for row in busy], 0.045), strict=True):
+            bottom.annotate(names[row], (1, y), xycoords="axes fraction", xytext=(4, 0), textcoords="offset points",
+                            va="center", fontsize=8, color=SOFT)  # fmt: skip
         bottom.set_yticks([])
         bottom.grid(False)
         bottom.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=3, frameon=False, fontsize=8, handletextpad=0.1
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.08),
+            ncols=3,
+            frameon=False,
+            fontsize=8,
+            handletextpad=0.1,
+            markerscale=2,
         )
         time_axis(bottom, days, hours=24)
 
@@ -218,7 +226,7 @@ def example(
         ax.scatter(x, close, s=[26 if b else 9 for b in bad], color=[LOSS if b else INK for b in bad], lw=0, zorder=3)
         if (far := close.max() / close.min()) > 5:
             ax.set_yscale("log")
-        ax.yaxis.set_major_formatter(lambda y, _: f"{y:,.0f}" if far > 1.2 else f"{y:,.2f}")
+        ax.yaxis.set_major_formatter(lambda y, _: f"{y:,.0f}" if close.max() > 40 and far > 1.2 else f"{y:,.2f}")
         ax.set_xticks([0, len(bars) - 1], [f"{bars['session'].iloc[i]:%d %b %Y}" for i in (0, -1)])
         for text, side in zip(ax.get_xticklabels(), ("left", "right"), strict=True):
             text.set_horizontalalignment(side)
@@ -250,7 +258,7 @@ def examples(
             shown.append(example(raw, row, held.loc[held["symbol"] == row["symbol"], "session"]))
     if not shown:
         return note("No row is held back, so there is no example.")
-    return columns(*shown)
+    return columns(*shown, *[HTML("")] * (len(shown) == 1))
 
 # %% ../../nbs/report/quality.ipynb #0ff73fa5
 def recall_table(
@@ -258,14 +266,21 @@ def recall_table(
     precision: pd.Series,  # by seed
 ) -> HTML:
     "What share of the planted faults of each kind was found, with its standard error."
-    head = [("fault planted", True), ("planted", False), ("found", False), ("recall", False), ("by rule", True)]
+    head = [
+        ("fault planted", True),
+        ("planted", False),
+        ("found", False),
+        ("recall", False),
+        ("±", False),
+        ("by rule", True),
+    ]
     lines = []
     for kind, row in recall.sort_values("recall", kind="stable").iterrows():
         light = "ok" if row["recall"] >= 0.9 else "near" if row["recall"] >= 0.5 else "breach"
-        spread = f" ± {row['error']:.0%}" if row["error"] > 0 else ""
-        bar = f'<span class="{light}">{use_bar(row["recall"])} <b>{row["recall"]:.0%}</b></span>{spread}'
-        by = "–" if row["rules"] != row["rules"] else escape(row["rules"])
-        lines.append([escape(kind), f"{row['planted']:,.0f}", f"{row['found']:,.0f}", bar, by])
+        spread = f"{row['error']:.0%}" if row["error"] > 0 else "–"
+        bar = f'<span class="{light}">{use_bar(row["recall"])} <b>{row["recall"]:.0%}</b></span>'
+        by = "–" if is_missing(row["rules"]) else escape(row["rules"])
+        lines.append([escape(kind), f"{row['planted']:,.0f}", f"{row['found']:,.0f}", bar, spread, by])
     whole = recall["found"].sum() / max(recall["planted"].sum(), 1)
     error = precision.std(ddof=1) / len(precision) ** 0.5 if len(precision) > 1 else 0.0
     caption = (
