@@ -1155,6 +1155,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'mlt_lib/report/publish.py')},
             'mlt_lib.report.quality': { 'mlt_lib.report.quality._few': ('report/quality.html#_few', 'mlt_lib/report/quality.py'),
                                         'mlt_lib.report.quality._rows': ('report/quality.html#_rows', 'mlt_lib/report/quality.py'),
+                                        'mlt_lib.report.quality._telling': ('report/quality.html#_telling', 'mlt_lib/report/quality.py'),
                                         'mlt_lib.report.quality._tone': ('report/quality.html#_tone', 'mlt_lib/report/quality.py'),
                                         'mlt_lib.report.quality.by_rule': ('report/quality.html#by_rule', 'mlt_lib/report/quality.py'),
                                         'mlt_lib.report.quality.cards': ('report/quality.html#cards', 'mlt_lib/report/quality.py'),
