@@ -264,7 +264,8 @@ def examples(
 ) -> HTML:
     "One example of each rule, the most telling first."
     held, bars = found.quarantine, raw["symbol"].value_counts()
-    pictured, shown = bars.index[bars > 1], []
+    pictured = bars.index[bars > 1]
+    shown: list[HTML] = []
     for rule in PICTURED:
         some = held[held["rule"] == rule]
         some = some[some["symbol"].isin(pictured)]
