@@ -20,7 +20,7 @@ from mlt_lib.market.adjust import (
 )
 
 COLUMNS = ["symbol", "session", "kind", "value"]
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=25, deadline=None)
 
 
 def table(rows: list) -> pd.DataFrame:
