@@ -14,7 +14,8 @@ from mlt_lib.data.source import BAR_COLUMNS, no_actions
 from mlt_lib.errors import DataError
 from mlt_lib.jobs.quality import quality_report
 from mlt_lib.report.publish import pieces_to_html
-from mlt_lib.report.quality import checklist, neighbourhood, quality_pieces, recall_table, verdict
+from mlt_lib.report.quality import checklist, quality_pieces, recall_table, verdict
+from mlt_lib.report.quality_pictures import neighbourhood
 from mlt_lib.settings import Settings
 
 
