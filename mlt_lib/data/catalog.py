@@ -16,8 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from .answers import is_loopback
 from .source import Source
+from .wire import is_loopback
 from ..errors import MltError, SettingsError
 from ..settings import Settings, secret
 

@@ -13,9 +13,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 import pandas as pd
 
-from .answers import combined, moments, numbers, said, unreadable
+from .answers import combined, moments, numbers
 from .files import refused
 from .source import BAR_COLUMNS, BarPage
+from .wire import said, unreadable
 
 # %% ../../nbs/data/yahoo_answers.ipynb #94f05684
 def _events(
