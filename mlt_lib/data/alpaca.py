@@ -59,7 +59,7 @@ def answers(
     while True:
         payload = client.get(path, query | ({"page_token": token} if token else {}))
         token = payload.get("next_page_token") if isinstance(payload, dict) else None
-        if token is not None and (not isinstance(token, str) or not token or token in seen):
+        if token is not None and (not isinstance(token, str) or not token or token in seen or len(seen) > 10_000):
             raise unreadable(source, f"a next page that leads nowhere: {said(token, 40)}")
         yield payload
         if token is None:

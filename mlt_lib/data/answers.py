@@ -110,7 +110,10 @@ def raw_json(
     item: Any,  # a decoded item
 ) -> str:
     "An item as it came, as JSON that every reader of JSON accepts."
-    return json.dumps(_plain(item), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    try:
+        return json.dumps(_plain(item), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    except (RecursionError, ValueError):  # nested too deeply, or an integer of thousands of digits
+        return '"not kept: too deeply nested or too long"'
 
 
 def _plain(value: Any) -> Any:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LONGEST_WAIT', 'BIGGEST', 'said', 'wait_seconds', 'refusal', 'unreachable', 'unreadable', 'decoded', 'is_loopback',
-           'guard', 'complaint']
+           'guard', 'whole', 'complaint']
 
 # %% ../../nbs/data/wire.ipynb #fa20cbe7
 import json
@@ -26,7 +26,10 @@ def said(
     secrets: Iterable[str] = (),  # covered where they stand
 ) -> str:
     "Foreign text, fit for one line of an error."
-    line = str(text)[: 20 * length]
+    try:
+        line = str(text)[: 20 * length]
+    except (RecursionError, ValueError):  # nested too deeply, or an integer of thousands of digits
+        line = f"a {type(text).__name__} that can't be shown"
     for secret in secrets:
         line = line.replace(secret, "***") if secret else line
     line = " ".join("".join(c if c.isprintable() else " " for c in line).split())
@@ -80,7 +83,7 @@ def refusal(
         error = f"{source}: fails on its own side ({heard}); ask again later."
         return SourceError(error, True, wait_seconds(headers, now))
     if 300 <= status < 400:
-        return SourceError(f"{source}: the address points elsewhere ({heard}); correct [sources] {source}_url.")
+        return SourceError(f"{source}: the address points elsewhere ({heard}); correct its address in [sources].")
     return SourceError(f"{source}: refuses the question ({heard}); check the symbols and the dates.")
 
 # %% ../../nbs/data/wire.ipynb #9856c36c
@@ -147,6 +150,7 @@ def guard(
 ) -> Any:  # the session
     "A session whose requests end in time and fail in our words."
     from requests import RequestException
+    from urllib3.exceptions import HTTPError
 
     plain = session.request
     session.trust_env = not loopback
@@ -157,8 +161,8 @@ def guard(
         options |= {"timeout": limits, "stream": True, "allow_redirects": False}
         try:
             response = plain(method, url, **options)
-            response._content = body = _whole(source, response, response.iter_content(65_536), end)
-        except (RequestException, OSError) as error:
+            response._content = body = whole(source, iter(lambda: response.raw.read1(decode_content=True), b""), end)
+        except (RequestException, HTTPError, OSError) as error:
             raise unreachable(source, error, secrets) from None
         if not 200 <= response.status_code < 300:
             told, now = complaint(body), datetime.now(UTC)
@@ -170,13 +174,16 @@ def guard(
     return session
 
 
-def _whole(source: str, response: Any, pieces: Iterable[bytes], end: float) -> bytes:
+def whole(
+    source: str,
+    pieces: Iterable[bytes],  # of an answer, as they arrive
+    end: float,  # by the monotonic clock, when all of it must be here
+) -> bytes:
     "All of an answer, unless it takes too long or too much."
     body = bytearray()
     for piece in pieces:
         body += piece
         if len(body) > BIGGEST or time.monotonic() > end:
-            response.close()
             raise unreadable(source, "an answer without end")
     return bytes(body)
 
@@ -187,4 +194,4 @@ def complaint(body: bytes) -> str:
         answer = json.loads(body)
         return str(answer.get("message") or answer.get("error_description") or answer.get("error") or answer)
     except (ValueError, RecursionError, AttributeError):
-        return re.sub(r"<[^>]*>", " ", body[:2000].decode("utf-8", "replace"))
+        return re.sub(r"<[^<>]*>", " ", body[:2000].decode("utf-8", "replace"))

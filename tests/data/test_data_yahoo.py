@@ -218,7 +218,7 @@ charts = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(charts | json_values)
 def test_whatever_comes_is_bars_damage_or_one_error(payload):
     try:
