@@ -38,6 +38,8 @@ class Entry:
 ALPACA = ("MLT_BROKER_KEY", "MLT_BROKER_SECRET")
 REDDIT = ("MLT_REDDIT_ID", "MLT_REDDIT_SECRET")
 ENTRIES = {
+    "sample": Entry("bars", "embedded", "SampleBars"),
+    "files": Entry("bars", "embedded", "FileBars"),
     "alpaca": Entry("bars", "alpaca", "AlpacaBars", ALPACA, settings="alpaca"),
     "yahoo": Entry("bars", "yahoo", "YahooBars", (), "yfinance", "yahoo", settings="yahoo"),
     "alpaca_news": Entry("news", "alpaca_news", "AlpacaNews", ALPACA, settings="alpaca"),
