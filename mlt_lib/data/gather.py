@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -100,7 +100,7 @@ class Trip:
             await self.pace.turn()
             page = await asyncio.to_thread(next, pages, None)
             if page is None:
-                self.open |= left
+                self.open |= left if self.source.kind == "bars" or ask.start != ask.end else set()
                 return
             self.pages += 1
             async with self.writing:
@@ -121,10 +121,8 @@ class Trip:
             kept = keep_bars(self.engine, name, page, ask, self.terms)
             kept += withdraw_missing(self.engine, name, answer, page.complete, self.terms)
         if page.complete and ask.start and ask.end:
-            end = ask.end if kind == "bars" else min(ask.end, date.today() - timedelta(days=1))  # more texts come today
-            if end >= ask.start:
-                rows = {symbol: len(answer.bars.get(symbol, ())) for symbol in page.complete}
-                mark_fetched(self.engine, name, kind, page.complete, ask.start, end, rows)
+            rows = {symbol: len(answer.bars.get(symbol, ())) for symbol in page.complete}
+            mark_fetched(self.engine, name, kind, page.complete, ask.start, ask.end, rows)
         return kept
 
 # %% ../../nbs/data/gather.ipynb #1b307977

@@ -6,7 +6,8 @@
 __all__ = ['OVERLAP', 'MANY', 'questions']
 
 # %% ../../nbs/data/questions.ipynb #b9a8e9cb
-from datetime import date
+from dataclasses import replace
+from datetime import date, timedelta
 
 import pandas as pd
 from sqlalchemy import Engine
@@ -28,6 +29,10 @@ def questions(
     "The questions that are left."
     if not ask.symbols or ask.start is None or ask.end is None:
         return [ask]
+    today = pd.Timestamp.now("UTC").date()
+    if source.kind != "bars" and ask.end >= today:  # a day that goes on is asked for each time, and never done with
+        past = replace(ask, end=today - timedelta(days=1)) if ask.start < today else None
+        return [*(questions(engine, source, past, again) if past else ()), replace(ask, start=today)]
     whole = {symbol: [(ask.start, ask.end)] for symbol in ask.symbols}
     spans = whole if again else missing_spans(engine, source.name, source.kind, ask.symbols, ask.start, ask.end)
     groups: dict[tuple[date, date], list[str]] = {}

@@ -262,15 +262,25 @@ def test_two_closes_of_one_session_are_held_back(engine):
 
 
 def test_texts_are_kept_and_today_is_asked_again(engine):
-    today = date.today()
+    today = pd.Timestamp.now("UTC").date()
     at = pd.Timestamp(today - timedelta(days=1), tz="UTC") + pd.Timedelta(hours=15)
     row = dict(item_id="1", symbols=("KO",), published=at, updated=at, title="Up", body="", author="", url="", raw="{}")
     texts = pd.concat([no_texts(), pd.DataFrame([row])]).astype(no_texts().dtypes.to_dict())
     ask = Ask(("KO",), today - timedelta(days=3), today)
-    source = Given(TextPage(texts, complete=("KO",)), "news")
-    (got,) = collect(engine, source, ask=ask)
-    assert got.kept.new == 1 and read_texts(engine, "news")["title"].tolist() == ["Up"]
-    assert fetched_spans(engine, "given", "news") == {"KO": [(ask.start, today - timedelta(days=1))]}
+    asked = []
+
+    class Newsroom(Given):
+        def pages(self, ask):
+            asked.append((ask.start, ask.end))
+            yield replace(self.page, complete=ask.symbols if ask.end < today else ())
+
+    for _ in range(2):
+        (got,) = collect(engine, Newsroom(TextPage(texts), "news"), ask=ask)
+        assert (got.error, got.unanswered) == ("", ())
+    past = (ask.start, today - timedelta(days=1))
+    assert asked == [past, (today, today), (today, today)]
+    assert read_texts(engine, "news")["title"].tolist() == ["Up"]
+    assert fetched_spans(engine, "given", "news") == {"KO": [past]}
 
 
 FAULT = st.tuples(st.sampled_from(NAMES), st.booleans())
