@@ -236,7 +236,7 @@ def _verdicts(trial: _Trial, actions: pd.DataFrame, other: pd.DataFrame | None) 
     trial.ask({"spike": rules.spike})
     left = trial.doubt(actions)
     for name, level in LEVELS:
-        trial.ask({name: level})
+        trial.ask({name: level}, numbers=name != "unit-change")
     return left
 
 

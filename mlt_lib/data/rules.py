@@ -31,7 +31,12 @@ RULES = pd.DataFrame(
         ("stale", "quarantine", "the bar before, or its close, is repeated", "Lesmond et al. 1999"),
         ("spike", "quarantine", "far from the sessions before and after, and back at once", "Brownlees and Gallo 2006"),
         ("displaced", "quarantine", "a level that came overnight without volume and went the same way", "Karpoff 1987"),
-        ("unit-change", "quarantine", "a level five times or more away from that of most bars: other units", "scale"),
+        (
+            "unit-change",
+            "quarantine",
+            "five times or more off the level of most of its name's bars, as in other units",
+            "scale",
+        ),
         ("action-contradicted", "quarantine", "the price took no notice of this split or dividend", "ex-date drop"),
         ("jump", "quarantine", "a new level overnight that neither volume nor an action explains", "Karpoff 1987"),
         ("adjusted-mismatch", "quarantine", "the source's adjusted return is not that of its own actions", "identity"),

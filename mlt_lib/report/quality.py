@@ -100,7 +100,7 @@ def by_rule(found: ValidatedBars) -> HTML:
 
 # %% ../../nbs/report/quality.ipynb #6beb2509
 TONES = {"reject": LOSS, "quarantine": ACCENT, "missing": FAINT}
-MARKS = 4000  # at most, so that the page stays light
+MARKS = 1000  # at most, so that the page stays light; beyond, one for each name and month
 
 
 def _tone(held: pd.DataFrame) -> pd.Series:
@@ -117,7 +117,8 @@ def fault_map(found: ValidatedBars) -> HTML:
     days = pd.DatetimeIndex(np.sort(np.concatenate([found.bars["session"].unique(), held["session"].unique()])))
     shown = held.assign(tone=_tone(held), row=names.get_indexer(pd.Index(held["symbol"])))
     if len(shown) > MARKS:
-        shown = shown.groupby([shown["session"].dt.to_period("M"), "row", "tone"]).head(1).tail(MARKS)
+        shown = shown.groupby([shown["session"].dt.to_period("M"), "row", "tone"]).head(1)
+        shown = shown.iloc[:: -(-len(shown) // MARKS)]
     month = held["session"].dt.to_period("M").value_counts().sort_index()
     whole = found.bars["session"].dt.to_period("M").value_counts().add(month, fill_value=0).sort_index()
     share = (month / whole).fillna(0.0)
@@ -220,12 +221,17 @@ def example(
     bad = bars["session"].isin(accused).to_numpy()
 
     def draw(ax: Any) -> None:
-        if {"high", "low"} <= {*bars} and bars[["high", "low"]].notna().all(axis=None):
+        from matplotlib.ticker import NullLocator
+
+        for hidden in x[bad & close.isna().to_numpy()]:  # a price that can't be drawn
+            ax.axvline(hidden, color=LOSS, lw=1.2, ls=":")
+        if {"high", "low"} <= {*bars} and np.isfinite(bars[["high", "low"]]).all(axis=None):
             ax.vlines(x, bars["low"], bars["high"], color=[LOSS if b else FAINT for b in bad], lw=2)
         ax.plot(x, close, color=FAINT, lw=0.7)
         ax.scatter(x, close, s=[26 if b else 9 for b in bad], color=[LOSS if b else INK for b in bad], lw=0, zorder=3)
         if (far := close.max() / close.min()) > 5:
             ax.set_yscale("log")
+            ax.yaxis.set_minor_locator(NullLocator())
         ax.yaxis.set_major_formatter(lambda y, _: f"{y:,.0f}" if close.max() > 40 and far > 1.2 else f"{y:,.2f}")
         ax.set_xticks([0, len(bars) - 1], [f"{bars['session'].iloc[i]:%d %b %Y}" for i in (0, -1)])
         for text, side in zip(ax.get_xticklabels(), ("left", "right"), strict=True):
@@ -243,18 +249,27 @@ PICTURED = ("spike", "displaced", "unit-change", "jump", "action-contradicted", 
             "zero-volume", "incoherent", "not-positive", "cross-source", "conflict")  # fmt: skip
 
 
+def _telling(some: pd.DataFrame, held: pd.DataFrame, raw: pd.DataFrame) -> Any:
+    "Of the rows of one rule the one to show: in a name with few others held back, where its run begins or ends."
+    others = some["symbol"].map(held["symbol"].value_counts())
+    mine = some[some["symbol"] == some["symbol"].iloc[int(np.argmin(others))]].sort_values("session")
+    begins = raw.loc[raw["symbol"] == mine["symbol"].iloc[0], "session"].min()
+    return mine.iloc[-1 if mine["session"].iloc[0] <= begins else 0]
+
+
 def examples(
     found: ValidatedBars,
     raw: pd.DataFrame,  # all bars as they came
     count: int = 8,  # pictures at most
 ) -> HTML:
     "One example of each rule, the most telling first."
-    held = found.quarantine
-    shown: list[HTML] = []
+    held, bars = found.quarantine, raw["symbol"].value_counts()
+    pictured, shown = bars.index[bars > 1], []
     for rule in PICTURED:
         some = held[held["rule"] == rule]
+        some = some[some["symbol"].isin(pictured)]
         if len(some) and len(shown) < count:
-            row = some.iloc[len(some) // 2]
+            row = _telling(some, held, raw)
             shown.append(example(raw, row, held.loc[held["symbol"] == row["symbol"], "session"]))
     if not shown:
         return note("No row is held back, so there is no example.")
