@@ -6,7 +6,7 @@ INSTALL := $(BIN)/uv pip install --python .venv --require-hashes --no-build-isol
 
 .PHONY: help
 help:  ## Explain the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 # The build tools first (uv itself among them), then the desk, then our own package without dependencies.
 .venv/.tools: requirements-build.lock
@@ -48,18 +48,26 @@ notebooks: .venv/.dev  ## Run every notebook: the lessons by nbdev, the jobs by 
 
 .PHONY: check
 check: .venv/.dev  ## Format, lint, types, floors, and that notebooks and library agree
-	@$(BIN)/ruff format --check nbs tests
-	@$(BIN)/ruff check nbs tests
+	@$(BIN)/ruff format --check nbs tests deploy
+	@$(BIN)/ruff check nbs tests deploy
 	@$(BIN)/mypy mlt_lib
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest tests/test_notebooks.py
 
 .PHONY: export
 export: .venv/.dev  ## After editing notebooks: format, clean, export the library, make the README
-	@$(BIN)/ruff format -q nbs tests
+	@$(BIN)/ruff format -q nbs tests deploy
 	@$(BIN)/nbdev-clean
 	@$(BIN)/nbdev-export
 	@$(BIN)/python docs/readme.py
+
+.PHONY: services
+services:  ## PostgreSQL and TimescaleDB on loopback, for the tests of the store
+	@$(PYTHON) deploy/services/up.py
+
+.PHONY: services-stop
+services-stop:  ## Stop them and throw their data away
+	@$(PYTHON) deploy/services/down.py
 
 .PHONY: lab
 lab: .venv/.desk  ## JupyterLab on the notebooks
