@@ -99,10 +99,10 @@ def _paid(older: Stretch, newer: Stretch, *_: int) -> Stretch:
 
 def dividend_yield(
     close: pd.DataFrame,  # sessions x symbols, raw
-    dividend: pd.DataFrame,  # sessions x symbols, dollars a share on the ex-day, else 0
+    dividend: pd.DataFrame,  # sessions x symbols, dollars for one old share on the ex-day, else 0
     split: pd.DataFrame,  # sessions x symbols, new shares for an old one on the ex-day, else 1
     window: int = 252,  # sessions
 ) -> pd.DataFrame:  # sessions x symbols, a share of the price
     "The year's dividends over the price (Litzenberger and Ramaswamy 1979)."
     price, paid, shares = arrays(close, dividend, split)
-    return framed(ratio(windowed((shares, paid), _paid, window)[1], price), close)
+    return framed(ratio(windowed((shares, ratio(paid, shares)), _paid, window)[1], price), close)
