@@ -88,7 +88,9 @@ def test_midnight_is_a_date_and_another_time_is_none(write):
         ("desk.csv", "d,A,\n2020-01-02,1,2\n", "column 3 has no readable symbol"),
         ("desk.csv", 'd,"A\nB"\n2020-01-02,1\n', "column 2 has no readable symbol"),
         ("desk.csv", "d,A\n2020-01-02,1,2,3\n", "can't be read as a table"),
-        ("desk.csv", "d,A\n02.01.2020,1\n03.01.2020,1\n", "dates written YYYY-MM-DD; read '02.01.2020'"),
+        ("desk.csv", "d,A\n02/01/2020,1\n03/01/2020,1\n", "'02/01/2020' may have the day or the month first"),
+        ("desk.csv", "d,A\n13/01/2020,1\n01/14/2020,1\n", r"date 1 .*puts the day first and date 2 .*the month"),
+        ("desk.csv", "d,A\n02.01.20,1\n03.01.20,1\n", "dates written YYYY-MM-DD; read '02.01.20'"),
         ("desk.csv", "A,B\n1,2\n3,4\n", "dates written YYYY-MM-DD; read '1'"),
         ("desk.csv", b"d,A\n2020-01-02,\xff\xfe\n", "can't be read as a table"),
         ("desk.csv.gz", b"not gzip", "can't be read as a table"),
@@ -108,11 +110,19 @@ def test_an_absent_file_says_where_to_name_it(tmp_path):
         closes(tmp_path / "absent.csv")
 
 
-def test_dates_with_a_time_zone_are_refused(tmp_path):
-    zoned = pd.DataFrame({"d": pd.date_range("2020-01-02", periods=2, tz="UTC"), "A": [1.0, 2.0]})
+def test_moments_with_a_time_zone_are_refused(tmp_path):
+    zoned = pd.DataFrame({"d": pd.date_range("2020-01-02 05:00", periods=2, tz="UTC"), "A": [1.0, 2.0]})
     zoned.to_parquet(tmp_path / "x.parquet")
     with pytest.raises(DataError, match="time zone UTC"):
         closes(tmp_path / "x.parquet")
+
+
+def test_midnights_of_the_exchange_are_its_dates(tmp_path, write):
+    zoned = pd.DataFrame({"d": pd.date_range("2020-01-02", periods=2, tz="America/New_York"), "A": [1.0, 2.0]})
+    zoned.to_parquet(tmp_path / "x.parquet")
+    zoned.to_csv(tmp_path / "x.csv", index=False)
+    for name in ("x.parquet", "x.csv"):
+        assert list(closes(tmp_path / name).prices.index) == [pd.Timestamp("2020-01-02"), pd.Timestamp("2020-01-03")]
 
 
 def test_an_empty_table_of_refused_cells_keeps_its_types():
