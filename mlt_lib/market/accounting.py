@@ -80,7 +80,7 @@ def known_accounts(
         for name, period in ((item, "period_end"), (f"{item}_before", "before")):
             question = asked[["symbol", "decision_time"]].assign(period_end=asked[period])
             found[name] = as_of_join(question, own, by=("symbol", "period_end"))["value"]
-    shape, columns = (len(sessions), len(symbols)), pd.Index(symbols, dtype="str")
+    shape, columns = (len(sessions), len(symbols)), pd.Index(list(symbols))
     return {name: pd.DataFrame(x.to_numpy().reshape(shape), sessions, columns) for name, x in found.items()}
 
 # %% ../../nbs/market/accounting.ipynb #98c3c5e4
