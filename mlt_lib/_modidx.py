@@ -86,7 +86,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'mlt_lib.data.alpaca_news.span': ('data/alpaca_news.html#span', 'mlt_lib/data/alpaca_news.py')},
             'mlt_lib.data.answers': { 'mlt_lib.data.answers._number': ('data/answers.html#_number', 'mlt_lib/data/answers.py'),
                                       'mlt_lib.data.answers._plain': ('data/answers.html#_plain', 'mlt_lib/data/answers.py'),
-                                      'mlt_lib.data.answers._seconds': ('data/answers.html#_seconds', 'mlt_lib/data/answers.py'),
+                                      'mlt_lib.data.answers._ticks': ('data/answers.html#_ticks', 'mlt_lib/data/answers.py'),
                                       'mlt_lib.data.answers.combined': ('data/answers.html#combined', 'mlt_lib/data/answers.py'),
                                       'mlt_lib.data.answers.day': ('data/answers.html#day', 'mlt_lib/data/answers.py'),
                                       'mlt_lib.data.answers.moments': ('data/answers.html#moments', 'mlt_lib/data/answers.py'),
