@@ -16,13 +16,47 @@ branch_labels = None
 depends_on = None
 
 TIME = sa.Text().with_variant(sa.DateTime(timezone=True), "postgresql")
-USD, UNITS, ANY = (
-    "1e12",
-    "1e18",
-    "1e300",
-)  # PostgreSQL calls NaN greater than every number: only an upper bound stops it
+# PostgreSQL calls NaN greater than every number: only an upper bound stops it
+USD, UNITS, ANY = "1e12", "1e18", "1e300"
 OHLC = ("open", "high", "low", "close")
 STATUS = "status IN ('running', 'done', 'failed', 'interrupted')"
+SPANS = {  # table: the time it is cut by, and how much of it one part holds
+    "bars": ("session", "year"),
+    "features": ("session", "year"),
+    "minute_bars": ("event_time", "month"),
+    "quotes": ("event_time", "week"),
+    "news": ("event_time", "month"),
+    "posts": ("event_time", "month"),
+}
+GRANT_TO_WRITER = """
+DO $$ BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'mlt_writer') THEN
+        GRANT EXECUTE ON FUNCTION {function} TO mlt_writer;
+    END IF;
+END $$"""
+COLUMNSTORE = {  # table: rows that are read together, their order, and when they are packed
+    "bars": ("source, symbol", "session, recorded_time", "800 days"),
+    "features": ("feature, version, symbol", "session, recorded_time", "800 days"),
+    "minute_bars": ("source, symbol", "event_time, recorded_time", "60 days"),
+    "quotes": ("source, symbol", "event_time, recorded_time", "14 days"),
+    "news": ("source", "item_id, event_time, recorded_time", "60 days"),
+    "posts": ("source", "item_id, event_time, recorded_time", "60 days"),
+}
+POLICIES = (  # only under TimescaleDB's own licence; the horizons of retention are settings, set by the retention job
+    *(
+        f"ALTER TABLE {t} SET (timescaledb.enable_columnstore, "
+        f"timescaledb.segmentby = '{by}', timescaledb.orderby = '{order}')"
+        for t, (by, order, _) in COLUMNSTORE.items()
+    ),
+    *(f"CALL add_columnstore_policy('{t}', after => INTERVAL '{age}')" for t, (_, _, age) in COLUMNSTORE.items()),
+    """
+CREATE MATERIALIZED VIEW quotes_hourly WITH (timescaledb.continuous) AS
+SELECT source, symbol, time_bucket(INTERVAL '1 hour', event_time) AS hour, count(*) AS quotes, avg(ask - bid) AS spread
+  FROM quotes GROUP BY source, symbol, hour WITH NO DATA""",
+    """
+SELECT add_continuous_aggregate_policy('quotes_hourly', start_offset => INTERVAL '3 days', end_offset => INTERVAL '1 hour',
+                                       schedule_interval => INTERVAL '1 hour')""",
+)
 NEW = (
     "actions",
     "minute_bars",
@@ -39,12 +73,133 @@ NEW = (
 
 def upgrade() -> None:
     "Change what is there, then create the rest."
+    server = choose()
+    if server == "plain":
+        make_partition_maker()
     widen()
-    rebuild_bars()
-    what_was_known()
-    what_was_written()
-    what_was_computed()
+    rebuild_bars(server)
+    what_was_known(server)
+    what_was_written(server)
+    what_was_computed(server)
     what_was_run_and_put_aside()
+    if op.get_context().dialect.name == "postgresql":
+        remember_the_tail()
+    if server == "licensed":
+        for statement in POLICIES:
+            op.execute(statement)
+
+
+# What the server can do
+
+
+def choose() -> str:
+    "sqlite, plain (PostgreSQL), apache or licensed (TimescaleDB); the extension is made where the server has it loaded."
+    if op.get_context().dialect.name == "sqlite":
+        return "sqlite"
+    bind = op.get_bind()
+    installed = sa.text("SELECT count(*) FROM pg_extension WHERE extname = 'timescaledb'")
+    if not bind.scalar(installed) and bind.scalar(sa.text("SELECT current_setting('timescaledb.disable_load', true)")):
+        try:
+            with bind.begin_nested():
+                op.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+        except sa.exc.ProgrammingError:  # this role may not: plain partitions do as well
+            pass
+    if not bind.scalar(installed):
+        return "plain"
+    return (
+        "licensed" if bind.scalar(sa.text("SELECT current_setting('timescaledb.license')")) == "timescale" else "apache"
+    )
+
+
+def partitioned(server: str, column: str) -> dict[str, str]:
+    "What plain PostgreSQL must be told when a table is created."
+    return {"postgresql_partition_by": f"RANGE ({column})"} if server == "plain" else {}
+
+
+def cut(server: str, table: str) -> None:
+    "Let a server that can do so keep a table in spans of time; all rows before the first span are caught, too."
+    column, span = SPANS[table]
+    if server == "plain":
+        op.execute(f"CREATE TABLE {table}_default PARTITION OF {table} DEFAULT")
+    elif server != "sqlite":
+        op.execute(
+            f"SELECT create_hypertable('{table}', by_range('{column}', INTERVAL '1 {span}'), create_default_indexes => FALSE)"
+        )
+
+
+def make_partition_maker() -> None:
+    """A function that whoever may call it can make partitions with, and nothing else: it runs with its owner's rights.
+
+    Rows that the default partition has caught meanwhile move to where they belong.
+    """
+    cases = "\n".join(f"        WHEN '{t}' THEN cut := '{c}'; unit := '{u}';" for t, (c, u) in SPANS.items())
+    op.execute(f"""
+CREATE FUNCTION ensure_partitions(series text, first timestamptz, last timestamptz) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET TimeZone = 'UTC' AS $$
+DECLARE
+    cut text; unit text; part text; low timestamp; high timestamp; made integer := 0;
+BEGIN
+    CASE series
+{cases}
+        ELSE RAISE EXCEPTION 'table % is not partitioned', series;
+    END CASE;
+    IF NOT (first >= '1700-01-01' AND last < '2200-01-01') THEN
+        RAISE EXCEPTION 'no partitions of % from % to %: these are no times of a market', series, first, last;
+    END IF;
+    low := date_trunc(unit, first::timestamp);
+    WHILE low <= last::timestamp LOOP
+        high := low + ('1 ' || unit)::interval;
+        part := series || '_' || to_char(low, 'YYYYMMDD');
+        IF to_regclass(format('%I', part)) IS NULL THEN
+            PERFORM pg_advisory_xact_lock(7171188, hashtext('partitions of ' || series));  -- made once, whoever asks
+            IF to_regclass(format('%I', part)) IS NULL THEN
+                EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', series || '_default');
+                EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', part, series);
+                EXECUTE format('WITH caught AS (DELETE FROM %I WHERE %I >= %L AND %I < %L RETURNING *) '
+                               'INSERT INTO %I SELECT * FROM caught', series || '_default', cut, low, cut, high, part);
+                EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', series, part, low, high);
+                made := made + 1;
+            END IF;
+        END IF;
+        low := high;
+    END LOOP;
+    RETURN made;
+END $$""")
+    schema = op.get_bind().scalar(sa.text("SELECT quote_ident(current_schema())"))
+    function = "ensure_partitions(text, timestamptz, timestamptz)"
+    op.execute(f"ALTER FUNCTION {function} SET search_path = {schema}, pg_catalog, pg_temp")
+    op.execute(f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC")
+    op.execute(GRANT_TO_WRITER.format(function=function))
+
+
+def remember_the_tail() -> None:
+    "How far the trail has ever come, so that a tail that was cut off shows; SQLite's AUTOINCREMENT remembers by itself."
+    op.execute("CREATE TABLE audit_tail (one boolean PRIMARY KEY DEFAULT true CHECK (one), sequence integer NOT NULL)")
+    op.execute("INSERT INTO audit_tail (sequence) SELECT coalesce(max(sequence), 0) FROM audit_events")
+    op.execute("""
+CREATE FUNCTION follow_audit_tail() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    UPDATE audit_tail SET sequence = NEW.sequence WHERE sequence < NEW.sequence;
+    RETURN NULL;
+END $$""")
+    op.execute("""
+CREATE FUNCTION refuse_audit_tail_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP <> 'UPDATE' OR pg_trigger_depth() < 2 THEN RAISE EXCEPTION 'the tail follows the audit events by itself'; END IF;
+    RETURN NULL;
+END $$""")
+    schema = op.get_bind().scalar(sa.text("SELECT quote_ident(current_schema())"))
+    op.execute(f"ALTER FUNCTION follow_audit_tail() SET search_path = {schema}, pg_catalog, pg_temp")
+    op.execute(
+        "CREATE TRIGGER audit_events_tail AFTER INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION follow_audit_tail()"
+    )
+    op.execute(
+        "CREATE TRIGGER audit_tail_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON audit_tail "
+        "FOR EACH STATEMENT EXECUTE FUNCTION refuse_audit_tail_change()"
+    )
+
+
+# The tables
 
 
 def text(name: str, nullable: bool = False) -> sa.Column:
@@ -105,27 +260,31 @@ def widen() -> None:
         table.create_check_constraint(op.f("ck_quarantine_outcome"), "outcome IN ('quarantine', 'reject')")
 
 
-def bars(name: str) -> None:
-    "The table of bars as it is from here on; its constraints are named for `bars`."
+def bars(server: str) -> None:
+    "The table of bars as it is from here on."
     op.create_table(
-        name,
+        "bars",
         *(text("source"), text("symbol"), day("session")),
         *(moment("recorded_time"), moment("event_time"), moment("known_time")),
         *numbers(*OHLC, "volume"),
         key("bars", "source", "symbol", "session", "recorded_time"),
         *(prices("bars", *OHLC), amounts("bars", "volume"), withdrawn("bars")),
         sqlite_with_rowid=False,
+        **partitioned(server, "session"),
     )
+    cut(server, "bars")
 
 
-def rebuild_bars() -> None:
+def rebuild_bars(server: str) -> None:
     "bars, with every row that was in it"
     refuse_impossible_bars()
     names = ", ".join(("source", "symbol", "session", "recorded_time", "event_time", "known_time", *OHLC, "volume"))
     op.rename_table("bars", "bars_before")
     if op.get_context().dialect.name == "postgresql":  # names of keys are shared there
         op.execute("ALTER TABLE bars_before RENAME CONSTRAINT pk_bars TO pk_bars_before")
-    bars("bars")
+    bars(server)
+    if server == "plain":
+        op.execute("SELECT ensure_partitions('bars', min(session), max(session)) FROM bars_before HAVING count(*) > 0")
     op.execute(f"INSERT INTO bars ({names}) SELECT {names} FROM bars_before")
     op.drop_table("bars_before")
 
@@ -145,7 +304,7 @@ def refuse_impossible_bars() -> None:
         )
 
 
-def what_was_known() -> None:
+def what_was_known(server: str) -> None:
     "actions, minute_bars, quotes, fundamentals"
     op.create_table(
         "actions",
@@ -164,7 +323,9 @@ def what_was_known() -> None:
         key("minute_bars", "source", "symbol", "event_time", "recorded_time"),
         *(prices("minute_bars", *OHLC), amounts("minute_bars", "volume"), withdrawn("minute_bars")),
         sqlite_with_rowid=False,
+        **partitioned(server, "event_time"),
     )
+    cut(server, "minute_bars")
     op.create_table(
         "quotes",
         *(text("source"), text("symbol"), moment("event_time"), moment("recorded_time"), moment("known_time")),
@@ -172,7 +333,9 @@ def what_was_known() -> None:
         key("quotes", "source", "symbol", "event_time", "recorded_time"),
         *(prices("quotes", "bid", "ask"), amounts("quotes", "bid_size", "ask_size")),
         sqlite_with_rowid=False,
+        **partitioned(server, "event_time"),
     )
+    cut(server, "quotes")
     op.create_table(
         "fundamentals",
         *(text("source"), text("symbol"), text("item"), day("period_end")),
@@ -184,7 +347,7 @@ def what_was_known() -> None:
     )
 
 
-def what_was_written() -> None:
+def what_was_written(server: str) -> None:
     "news, posts"
     for table in ("news", "posts"):
         op.create_table(
@@ -192,11 +355,13 @@ def what_was_written() -> None:
             *(text("source"), text("item_id"), moment("event_time"), moment("recorded_time"), moment("known_time")),
             *(text("title"), text("body", True), text("author", True), text("url", True), text("symbols"), text("raw")),
             key(table, "source", "item_id", "event_time", "recorded_time"),
+            **partitioned(server, "event_time"),
         )
+        cut(server, table)
         op.create_index(f"ix_{table}_source_known_time", table, ["source", "known_time"])
 
 
-def what_was_computed() -> None:
+def what_was_computed(server: str) -> None:
     "features, and what was fetched to compute them from"
     op.create_table(
         "features",
@@ -206,7 +371,9 @@ def what_was_computed() -> None:
         key("features", "feature", "version", "symbol", "session", "recorded_time"),
         finite("features", "value"),
         sqlite_with_rowid=False,
+        **partitioned(server, "session"),
     )
+    cut(server, "features")
     op.create_table(
         "fetches",
         *(text("source"), text("dataset"), text("symbol"), day("start"), day("end"), moment("completed_time")),
@@ -244,6 +411,12 @@ def what_was_run_and_put_aside() -> None:
 def downgrade() -> None:
     "Back to the first tables, if nothing would be lost by it."
     refuse_to_lose()
+    if op.get_context().dialect.name == "postgresql":
+        op.execute("DROP TRIGGER audit_events_tail ON audit_events")
+        op.execute("DROP TABLE audit_tail")
+        for function in ("follow_audit_tail()", "refuse_audit_tail_change()"):
+            op.execute(f"DROP FUNCTION {function}")
+        op.execute("DROP MATERIALIZED VIEW IF EXISTS quotes_hourly")
     for table in NEW:
         op.drop_table(table)
     with op.batch_alter_table("quarantine") as table:
@@ -255,6 +428,8 @@ def downgrade() -> None:
         for column in ("first_session", "last_session", "exchange", "status"):
             table.drop_column(column)
     restore_bars()
+    if op.get_context().dialect.name == "postgresql":
+        op.execute("DROP FUNCTION IF EXISTS ensure_partitions(text, timestamptz, timestamptz)")
 
 
 def refuse_to_lose() -> None:
