@@ -53,7 +53,8 @@ def coded(
         values = pd.Categorical(values)
         codes, texts = values.codes.astype("int64"), tuple(values.categories)
     else:
-        codes, texts = pd.factorize(pd.array(values, dtype=object))
+        column: Any = values if hasattr(values, "dtype") else pd.array(list(values), dtype=object)
+        codes, texts = pd.factorize(column)
     for text in texts:
         if not isinstance(text, str):
             raise StoreError(f"{text!r} is a {type(text).__name__}, not text; convert the column with str.")
