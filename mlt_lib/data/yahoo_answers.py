@@ -13,9 +13,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 import pandas as pd
 
-from .answers import combined, moments, numbers, said, unreadable
+from .answers import combined, moments, numbers
 from .files import refused
 from .source import BAR_COLUMNS, BarPage
+from .wire import said, unreadable
 
 # %% ../../nbs/data/yahoo_answers.ipynb #94f05684
 def _events(
@@ -127,7 +128,8 @@ def read_chart(
     named = {k: meta.get(k) if isinstance(meta, dict) else None for k in ("symbol", "currency", "exchangeTimezoneName")}
 
     def damaged(rule: str, detail: str) -> BarPage:
-        return BarPage(damaged=refused([(end, symbol, np.nan, rule, said(detail))]), complete=(symbol,))
+        foreign = (symbol,) if rule != "unreadable" else ()  # else the same question may be answered well another time
+        return BarPage(damaged=refused([(end, symbol, np.nan, rule, said(detail))]), unknown=foreign)
 
     if named["symbol"] not in (symbol, symbol.replace(".", "-")):
         return damaged("not-asked", f"Yahoo answers for {named['symbol']!r}")

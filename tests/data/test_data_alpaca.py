@@ -245,7 +245,7 @@ answers = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(json_values | answers)
 def test_whatever_comes_is_bars_damage_or_one_error(payload):
     try:
@@ -275,7 +275,7 @@ sets = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(json_values | sets)
 def test_whatever_comes_is_actions_damage_or_one_error(payload):
     try:
