@@ -8,6 +8,7 @@ __all__ = ['Tell', 'Written', 'compared', 'stored_cells', 'take_turn', 'stamp', 
 
 # %% ../../nbs/store/restatements.ipynb #55394df1
 import datetime as dt
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -86,7 +87,7 @@ def stamp(
     stored: np.ndarray,  # microseconds since 1970, of the rows that may be corrected
 ) -> pd.Timestamp:  # in UTC
     "Now, or just after the last of the rows that are corrected: a clock set back must not hide a row."
-    now = int(pd.Timestamp.now("UTC").as_unit("us").value)
+    now = time.time_ns() // 1000
     return pd.Timestamp(max(now, int(stored.max()) + 1 if len(stored) else now), unit="us", tz="UTC")
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy import Engine, Table
 
-from .arrow import fetch_arrow, floats, real, text_codes, whole_numbers
+from .arrow import fetch_arrow, floats, text_codes, whole_numbers
 from .columns import utc_text
 from .market_data import ACTION_KINDS, Action, Bar
 
@@ -67,8 +67,7 @@ def rows_query(
     for which, type_, value in told:
         values.append(value)
         conditions.append(f"{which} {{{len(values)}}}" + ("" if lite else f"::{type_}"))
-    wanted = ", ".join(real(engine, c) if c in facts.values else c for c in columns)
-    return f"SELECT {wanted} FROM {facts.table.name} WHERE {' AND '.join(conditions)}", values
+    return f"SELECT {', '.join(columns)} FROM {facts.table.name} WHERE {' AND '.join(conditions)}", values
 
 # %% ../../nbs/store/vintages.ipynb #ff381671
 DAYS = 1 << 17  # room for the days of three centuries

@@ -317,4 +317,4 @@ def test_a_cell_that_is_no_number_is_kept_without_one(engine, value):
 def test_nothing_refused(engine):
     empty = pd.DataFrame(columns=["session", "symbol", "value", "rule", "detail"])
     assert write_quarantine(engine, empty, "s") == 0
-    assert read_quarantine(engine).shape == (0, 9)
+    assert read_quarantine(engine).shape == (0, 11)
