@@ -240,6 +240,22 @@ def _verdicts(trial: _Trial, actions: pd.DataFrame, other: pd.DataFrame | None) 
     return left
 
 
+def _remarked(trial: _Trial, rule: str, marks: Rule) -> pd.DataFrame:
+    "Accepted bars that are unusual, with their action and the return that it left."
+    panel, at = trial.panel, trial.at
+    rows = np.flatnonzero(at.long(marks(panel, trial.known)) & trial.ours & ~trial.marked)
+    i, j = at.rows[rows], at.columns[rows]
+    value = (panel.dividend if rule == "large-dividend" else panel.split).to_numpy()[i, j]
+    share, moved = value / panel.before.to_numpy()[i, j], np.expm1(panel.surprise.to_numpy()[i, j])
+    said = [
+        (f": {v:,.2f} USD, {s:.0%} of the price" if rule == "large-dividend" else f": {v:g}")
+        + f"; return with it {m:+.1%} beyond the market"
+        for v, s, m in zip(value, share, moved, strict=True)
+    ]
+    table = listed(trial.bars.iloc[rows].assign(action=value).reset_index(drop=True), rule, "action")
+    return table.assign(detail=table["detail"] + pd.Series(said, dtype=object))
+
+
 def validate_bars(
     bars: pd.DataFrame,  # BAR_COLUMNS, raw; split, dividend and adj_close may stand beside them
     actions: pd.DataFrame | None = None,  # ACTION_COLUMNS; None: those in the columns of the bars, or none
@@ -269,10 +285,7 @@ def validate_bars(
     panel = _panel(whole, acts, at)
     trial = _Trial(whole, at, panel, usual(panel), ours, np.zeros(len(whole), bool), [])
     acts = _verdicts(trial, acts, other)
-    remarks = [
-        listed(whole[at.long(marks(trial.panel, trial.known)) & ours & ~trial.marked], r)
-        for r, marks in REMARKS.items()
-    ]
+    remarks = [_remarked(trial, rule, marks) for rule, marks in REMARKS.items()]
     due, present = _due(cells, at, pd.concat([stood[0], *stood[2:]])["session"].min())
     inside = read[read["session"].isin(at.index) & read["symbol"].isin(at.symbols)]
     _, known = _due(inside[["symbol", "session"]], at, at.index[0])

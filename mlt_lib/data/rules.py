@@ -31,7 +31,7 @@ RULES = pd.DataFrame(
         ("stale", "quarantine", "the bar before, or its close, is repeated", "Lesmond et al. 1999"),
         ("spike", "quarantine", "far from the sessions before and after, and back at once", "Brownlees and Gallo 2006"),
         ("displaced", "quarantine", "a level that came overnight without volume and went the same way", "Karpoff 1987"),
-        ("unit-change", "quarantine", "five times or more off overnight: other units, on the shorter side", "scale"),
+        ("unit-change", "quarantine", "a level five times or more away from that of most bars: other units", "scale"),
         ("action-contradicted", "quarantine", "the price took no notice of this split or dividend", "ex-date drop"),
         ("jump", "quarantine", "a new level overnight that neither volume nor an action explains", "Karpoff 1987"),
         ("adjusted-mismatch", "quarantine", "the source's adjusted return is not that of its own actions", "identity"),
@@ -125,7 +125,7 @@ PAST = 63  # sessions
 class Usual:
     "What a name is used to, session by session, from sessions before."
 
-    sigma: pd.DataFrame  # robust standard deviation of the surprise
+    sigma: pd.DataFrame  # standard deviation of the surprise, from the median move or the mean one, the larger
     traded: pd.DataFrame  # the session's volume as a multiple of its median; NaN where unknown
     range: pd.DataFrame  # median of log(high / low)
     dollars: pd.DataFrame  # median USD traded in a session
@@ -137,13 +137,20 @@ def _past_median(table: pd.DataFrame) -> pd.DataFrame:
     return table.rolling(PAST, min_periods=10).median().shift(1)
 
 
+def _past_mean(table: pd.DataFrame) -> pd.DataFrame:
+    "The mean of the past, the row itself left out."
+    return table.rolling(PAST, min_periods=10).mean().shift(1)
+
+
 def usual(panel: Panel) -> Usual:
     "What each name is used to."
     volume = panel.volume / panel.shares
     normal = _past_median(volume)
     same = (panel.close == panel.before).astype(float).where(panel.close.notna())
+    moves = panel.surprise.abs()
+    middle, mean = 1.4826 * _past_median(moves), 1.2533 * _past_mean(moves.clip(upper=0.2))
     return Usual(
-        sigma=(1.4826 * _past_median(panel.surprise.abs())).fillna(0.03).clip(lower=0.005),
+        sigma=_greater(middle, mean).fillna(0.03).clip(lower=0.005),
         traded=volume / normal.where(normal > 0),
         range=_past_median(_log(panel.high / panel.low)),
         dollars=normal * panel.shares * panel.before,
@@ -214,15 +221,22 @@ def displaced(panel: Panel, known: Usual) -> pd.DataFrame:
     return pd.DataFrame(found, panel.close.index, panel.close.columns) & panel.close.notna()
 
 
+def _minority(moves: np.ndarray, there: np.ndarray) -> np.ndarray:
+    "Bars that are not on the level on which most bars are; moves are those by other units, 0 elsewhere."
+    height = np.cumsum(moves)
+    order = np.sort(np.unique(height))
+    level = np.concatenate([[0], np.cumsum(np.diff(order) > 0.5)])[np.searchsorted(order, height)]
+    return np.asarray(there & (level != np.bincount(level[there]).argmax()))
+
+
 def unit_change(panel: Panel, known: Usual) -> pd.DataFrame:
-    "The shorter side of a break by a factor of five or more that doesn't come back."
-    moved, there = panel.surprise.to_numpy(), panel.close.notna().to_numpy()
+    "Bars on another level than most of their name's, where levels lie a factor of five or more apart."
+    there = panel.close.notna().to_numpy()
+    moved = panel.surprise.where(panel.surprise.abs() >= UNITS, 0.0).to_numpy()
     found = np.zeros(moved.shape, bool)
-    for row, column in np.argwhere(np.abs(moved) >= UNITS):
-        earlier = there[:row, column].sum() < there[row:, column].sum()
-        found[:row, column] |= earlier
-        found[row:, column] |= not earlier
-    return pd.DataFrame(found, panel.close.index, panel.close.columns) & panel.close.notna()
+    for column in np.flatnonzero(moved.any(axis=0)):
+        found[:, column] = _minority(moved[:, column], there[:, column])
+    return pd.DataFrame(found, panel.close.index, panel.close.columns)
 
 # %% ../../nbs/data/rules.ipynb #19afebb2
 def action_contradicted(panel: Panel, known: Usual) -> pd.DataFrame:
