@@ -1609,6 +1609,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'mlt_lib.store.texts.backdated': ('store/texts.html#backdated', 'mlt_lib/store/texts.py'),
                                      'mlt_lib.store.texts.changes': ('store/texts.html#changes', 'mlt_lib/store/texts.py'),
                                      'mlt_lib.store.texts.moment': ('store/texts.html#moment', 'mlt_lib/store/texts.py'),
+                                     'mlt_lib.store.texts.months': ('store/texts.html#months', 'mlt_lib/store/texts.py'),
                                      'mlt_lib.store.texts.read_texts': ('store/texts.html#read_texts', 'mlt_lib/store/texts.py'),
                                      'mlt_lib.store.texts.same': ('store/texts.html#same', 'mlt_lib/store/texts.py'),
                                      'mlt_lib.store.texts.storable': ('store/texts.html#storable', 'mlt_lib/store/texts.py'),
