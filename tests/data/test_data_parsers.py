@@ -57,6 +57,17 @@ def test_the_documented_answer_itself_is_read(name):
         assert len(page.bars) == 3 and len(page.actions) == 2 and len(page.damaged) == 1
 
 
+@pytest.mark.parametrize("name", ["alpaca_news", "newsapi", "reddit"])
+def test_the_documented_texts_are_read(name):
+    rooms = {"alpaca_news": "read_news", "newsapi": "read_articles", "reddit": "read_listing"}
+    payload = {"alpaca_news": parsers.ALPACA_NEWS, "newsapi": parsers.NEWSAPI, "reddit": parsers.REDDIT}[name]
+    about = () if name == "alpaca_news" else (parsers.NAMES,)
+    page = getattr(parsers.room(name), rooms[name])(payload, *about, parsers.NOW)
+    page = page[0] if isinstance(page, tuple) else page
+    assert len(page.texts) == 2 and page.damaged.empty and page.texts["symbols"].iloc[0][0] == "AAPL"
+    parsers.sound_text_page(page)
+
+
 def test_a_sound_page_is_told_from_an_unsound_one():
     "The judge itself can say no."
     bars = parsers.pd.DataFrame([("KO", parsers.NEWEST, 1.0, 1.0, 1.0, 1.0, 1.0)], columns=list(parsers.BAR_COLUMNS))

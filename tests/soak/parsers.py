@@ -11,6 +11,7 @@ import math
 import tempfile
 import zlib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -130,7 +131,7 @@ def _spoil(holder: Any, key: Any, dice: Dice) -> None:
 
 def answer(template: Any, data: bytes, source: str) -> Any:
     "A decoded answer: the bytes themselves, or the documented answer spoilt by them; some travel through JSON once more."
-    from mlt_lib.data.answers import decoded
+    from mlt_lib.data.wire import decoded
 
     if data[:1] == b"\xff":
         return decoded(source, data[1:])
@@ -404,6 +405,27 @@ def yahoo(data: bytes) -> None:
     sound_bar_page(room("yahoo_answers").read_chart(payload, "AAPL", start, pd.Timestamp("2022-01-31"), NEWEST), data)
 
 
+NOW = datetime(2022, 12, 29, 12, tzinfo=UTC)
+
+
+@target("alpaca_news", "data.alpaca_news")
+def alpaca_news(data: bytes) -> None:
+    sound_text_page(room("alpaca_news").read_news(answer(ALPACA_NEWS, data, "alpaca"), NOW))
+
+
+@target("newsapi", "data.newsapi")
+def newsapi(data: bytes) -> None:
+    sound_text_page(room("newsapi").read_articles(answer(NEWSAPI, data, "newsapi"), NAMES, NOW))
+
+
+@target("reddit", "data.reddit")
+def reddit(data: bytes) -> None:
+    page, after, oldest = room("reddit").read_listing(answer(REDDIT, data, "reddit"), NAMES, NOW)
+    assert after is None or isinstance(after, str)
+    assert oldest is None or pd.isna(oldest) or oldest.tz is not None
+    sound_text_page(page)
+
+
 TABLE = "mine"
 
 
@@ -560,15 +582,12 @@ def texts(data: bytes) -> None:
     assert VADER_FINANCE.score(pd.Series([text], dtype=object)).dropna().between(-1, 1).all()
 
 
-@target("answers", "data.answers")
+@target("answers", "data.answers", "data.wire")
 def answers(data: bytes) -> None:
     "What the sources share: the body, the headers, the message of a refusal."
-    from datetime import UTC, datetime
-
-    read, dice = room("answers"), Dice(data)
-    now = datetime(2022, 1, 3, tzinfo=UTC)
-    wait = read.wait_seconds({"Retry-After": dice.rest(), "X-RateLimit-Reset": dice.rest()}, now)
+    wire, dice = room("wire"), Dice(data)
+    wait = wire.wait_seconds({"Retry-After": dice.rest(), "X-RateLimit-Reset": dice.rest()}, NOW)
     assert wait is None or 0 <= wait <= 3600
-    _one_line(read.refusal("alpaca", 300 + dice.throw(250), dice.rest() * 50, {"retry-after": dice.rest()}, now))
-    json.loads(read.raw_json(mutated(ALPACA_NEWS, dice)), parse_constant=_no_constant)
-    read.decoded("alpaca", data)
+    _one_line(wire.refusal("alpaca", 300 + dice.throw(250), dice.rest() * 50, {"retry-after": dice.rest()}, NOW))
+    json.loads(room("answers").raw_json(mutated(ALPACA_NEWS, dice)), parse_constant=_no_constant)
+    wire.decoded("alpaca", data)
