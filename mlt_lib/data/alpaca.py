@@ -99,7 +99,7 @@ class AlpacaBars:
     @property
     def note(self) -> str:
         "What a reader of any number made from this data must know."
-        part = "of IEX alone, some hundredths of the market's volume" if self.feed == "iex" else "of all exchanges"
+        part = "of IEX alone, a small part of the market's volume" if self.feed == "iex" else "of all exchanges"
         return (
             f"Alpaca daily bars {part}: raw, USD, with splits and dividends apart. A ticker means the company that has it "
             "today, under its earlier names too; delisted companies are there only as far as Alpaca keeps them."
@@ -116,55 +116,71 @@ class AlpacaBars:
     def pages(self, ask: Ask) -> Iterator[BarPage]:
         "Bars and actions, batch by batch."
         newest = newest_session(self.clock())
-        start, end = pd.Timestamp(ask.start or EARLIEST), min(pd.Timestamp(ask.end or newest), newest)
+        start, end = pd.Timestamp(max(ask.start or EARLIEST, EARLIEST)), min(pd.Timestamp(ask.end or newest), newest)
         if not ask.symbols:
             raise DataError("alpaca: can't be asked for all symbols; name them in [universe] symbols or --symbols.")
-        spelt = tuple(symbol for symbol in ask.symbols if re.fullmatch(r"[A-Z][A-Z0-9.]{0,11}", symbol))
-        if odd := tuple(symbol for symbol in ask.symbols if symbol not in spelt):
+        named = tuple(dict.fromkeys(ask.symbols))
+        spelt = tuple(symbol for symbol in named if re.fullmatch(r"[A-Z][A-Z0-9.]{0,11}", symbol))
+        if odd := tuple(symbol for symbol in named if symbol not in spelt):
             yield BarPage(unknown=odd)
         if start > end:
             return
         size = max(1, min(BATCH, PAGE_BARS // max(1, len(sessions(start, end)))))
         whole = ask.end is None or pd.Timestamp(ask.end) <= newest  # else more will come, when those sessions are over
         for first in range(0, len(spelt), size):
-            for page in self._batch(spelt[first : first + size], start, end, newest):
+            for page in self._batch(spelt[first : first + size], start, end):
                 yield page if whole else replace(page, complete=())
 
-    def _batch(
-        self, symbols: tuple[str, ...], start: pd.Timestamp, end: pd.Timestamp, newest: pd.Timestamp
-    ) -> Iterator[BarPage]:
+    def _batch(self, symbols: tuple[str, ...], start: pd.Timestamp, end: pd.Timestamp) -> Iterator[BarPage]:
+        "A batch, without the symbols that Alpaca calls invalid."
+        try:
+            yield from self._valid(symbols, start, end)
+        except SourceError as error:
+            if "recent SIP data" in str(error):
+                raise SourceError(
+                    "alpaca: the plan doesn't include all exchanges; set [sources] alpaca_feed = iex."
+                ) from None
+            invalid = invalid_symbols(str(error), symbols)
+            if not invalid:
+                raise
+            yield BarPage(unknown=invalid)
+            if left := tuple(symbol for symbol in symbols if symbol not in invalid):
+                yield from self._batch(left, start, end)
+
+    def _valid(self, symbols: tuple[str, ...], start: pd.Timestamp, end: pd.Timestamp) -> Iterator[BarPage]:
         "A batch: its actions, its bars, and what there is to say about those without any."
-        span = {"start": f"{start:%Y-%m-%d}", "end": f"{end:%Y-%m-%d}"}
+        wanted, days = {"symbols": ",".join(symbols)}, {"start": f"{start:%Y-%m-%d}", "end": f"{end:%Y-%m-%d}"}
         found: dict[str, tuple] = {}
-        for payload in answers(
-            self._actions, "/corporate-actions", {**span, "symbols": ",".join(symbols), "limit": 1000}
-        ):
+        for payload in answers(self._actions, "/corporate-actions", {**wanted, **days, "limit": 1000}):
             fresh, wrong = read_actions(payload, symbols, end)
             found |= fresh
             yield BarPage(damaged=wrong)
-        actions, heard, left = combined(found.values()), set[str](), list(symbols)
-        query = {**span, "timeframe": "1Day", "adjustment": "raw", "feed": self.feed, "limit": PAGE_BARS}
-        while left:
-            try:
-                for payload in answers(self._stock, "/stocks/bars", query | {"symbols": ",".join(left)}):
-                    page = replace(read_bars(payload, symbols, newest), actions=actions)
-                    heard |= set(page.bars["symbol"]) | set(page.damaged["symbol"])
-                    last = payload.get("next_page_token") is None
-                    yield replace(page, complete=tuple(s for s in left if s in heard) if last else ())
-                break
-            except SourceError as error:
-                invalid = invalid_symbols(str(error), tuple(left))
-                if not invalid:
-                    raise
-                yield BarPage(unknown=invalid)
-                left = [symbol for symbol in left if symbol not in invalid]
-        if silent := tuple(symbol for symbol in left if symbol not in heard):
-            yield self._silent(silent, newest, query)
+        actions, heard = combined(found.values()), set[str]()
+        for payload in answers(self._stock, "/stocks/bars", wanted | self._terms(start, end)):
+            page = replace(read_bars(payload, symbols, end), actions=actions)
+            heard |= set(page.bars["symbol"]) | set(page.damaged["symbol"])
+            last = payload.get("next_page_token") is None
+            yield replace(page, complete=tuple(s for s in symbols if s in heard) if last else ())
+        if silent := tuple(symbol for symbol in symbols if symbol not in heard):
+            yield self._silent(silent, end)
 
-    def _silent(self, symbols: tuple[str, ...], newest: pd.Timestamp, query: dict[str, Any]) -> BarPage:
+    def _terms(self, start: pd.Timestamp, end: pd.Timestamp) -> dict[str, Any]:
+        "What is asked for: bars are stamped with midnight in New York, and noon is hours behind us when a session is over."
+        return {
+            "start": f"{start:%Y-%m-%d}T04:00:00Z",
+            "end": f"{end:%Y-%m-%d}T17:00:00Z",
+            "timeframe": "1Day",
+            "adjustment": "raw",
+            "feed": self.feed,
+            "limit": PAGE_BARS,
+        }
+
+    def _silent(self, symbols: tuple[str, ...], end: pd.Timestamp) -> BarPage:
         "Which of the symbols without a bar in the span the source knows all the same."
-        whole = {"start": f"{EARLIEST}", "end": f"{newest:%Y-%m-%d}", "timeframe": "12Month"}
-        years = next(answers(self._stock, "/stocks/bars", query | whole | {"symbols": ",".join(symbols)}))
-        given = years.get("bars") if isinstance(years, dict) else None
-        known = tuple(symbol for symbol in symbols if isinstance(given, dict) and given.get(symbol))
+        query = self._terms(pd.Timestamp(EARLIEST), end) | {"timeframe": "12Month", "symbols": ",".join(symbols)}
+        payload = next(answers(self._stock, "/stocks/bars", query))
+        years = payload.get("bars", 0) if isinstance(payload, dict) else 0
+        if years is not None and not isinstance(years, dict):
+            raise unreadable("alpaca", f"no `bars` by symbol in {said(payload, 60)}")
+        known = tuple(symbol for symbol in symbols if (years or {}).get(symbol))
         return BarPage(complete=known, unknown=tuple(symbol for symbol in symbols if symbol not in known))

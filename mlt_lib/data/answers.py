@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -47,28 +47,33 @@ def _number(value: Any) -> float | None:
 
 # %% ../../nbs/data/answers.ipynb #5aed2298
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_EPOCH_END = 4_102_444_800  # seconds at which 2100 begins
+_END = 4_102_444_800_000_000  # microseconds since 1970 at which 2100 begins
+_EPOCH, _TICK = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
 def moments(
     values: list[Any],  # texts such as "2022-01-03T05:00:00Z", or seconds since 1970
 ) -> pd.DatetimeIndex:  # in UTC; NaT where unreadable
     "Values as moments."
-    seconds = [number if 0 <= (number := _seconds(value)) < _EPOCH_END else math.nan for value in values]
-    return pd.to_datetime(np.array(seconds, dtype=float), unit="s", utc=True).as_unit("us")
+    ticks = [_ticks(value) for value in values]
+    found = np.array([tick if 0 <= tick < _END else _NAT for tick in ticks], dtype="int64")
+    return pd.DatetimeIndex(found.view("datetime64[us]")).tz_localize("UTC")
 
 
-def _seconds(value: Any) -> float:
-    "Seconds since 1970, NaN where none are meant."
+_NAT = np.iinfo("int64").min  # how NumPy writes NaT
+
+
+def _ticks(value: Any) -> int:
+    "Microseconds since 1970, -1 where no moment is meant."
     if isinstance(value, str):
         if not _RFC3339.fullmatch(value):
-            return math.nan
+            return -1
         try:
-            return datetime.fromisoformat(value.upper()).timestamp()
+            return (datetime.fromisoformat(value.upper()) - _EPOCH) // _TICK
         except (ValueError, OverflowError):
-            return math.nan
+            return -1
     number = _number(value)
-    return math.nan if number is None else number
+    return -1 if number is None or abs(number) > _END else round(number * 1_000_000)
 
 # %% ../../nbs/data/answers.ipynb #679f19dc
 def day(

@@ -6,6 +6,7 @@
 __all__ = ['EARLIEST', 'door', 'YahooBars']
 
 # %% ../../nbs/data/yahoo.ipynb #a8e30c4a
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -30,6 +31,7 @@ def door(
     from yfinance._http import HAS_CURL_CFFI, new_session
     from yfinance.data import YfData
 
+    logging.getLogger("yfinance").setLevel(logging.ERROR)  # its warnings are of cookies that it can do without
     session = new_session()
     plain = session.request
     if HAS_CURL_CFFI:
@@ -95,7 +97,7 @@ class YahooBars:
         newest = newest_session(now)
         start, end = max(pd.Timestamp(ask.start or EARLIEST), EARLIEST), min(pd.Timestamp(ask.end or newest), newest)
         whole = ask.end is None or pd.Timestamp(ask.end) <= newest  # else more will come, when those sessions are over
-        for symbol in ask.symbols if start <= end else ():
+        for symbol in dict.fromkeys(ask.symbols) if start <= end else ():
             page = self._page(symbol, start, end, now)
             yield page if whole else replace(page, complete=())
 

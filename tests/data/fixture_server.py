@@ -190,7 +190,7 @@ async def _bars(request: web.Request) -> web.Response:
     rows = [(s, row) for s in sorted(asked) for row in vendors.bars.get(s, [])]
     yearly = query["timeframe"] != "1Day"
     first, last = pd.Timestamp(query["start"]), pd.Timestamp(query["end"])
-    rows = [(s, row) for s, row in rows if yearly or first <= row["session"] <= last]
+    rows = [(s, row) for s, row in rows if yearly or first <= pd.Timestamp(stamped(row["session"])) <= last]
     rows, token = _cut(rows, request, vendors.page)
     given: dict = {}
     for symbol, row in rows:
@@ -207,6 +207,8 @@ async def _actions(request: web.Request) -> web.Response:
         return refused
     vendors, query = request.app[VENDORS], request.query
     asked = query["symbols"].split(",")
+    if bad := [symbol for symbol in asked if symbol in vendors.invalid]:
+        return web.json_response({"message": f"invalid symbol: {bad[0]}"}, status=400)
     rows = [
         (kind, row)
         for kind, listed in vendors.actions.items()

@@ -1,5 +1,6 @@
 "Sources by name: what each is made of, and what is said when it lacks something."
 
+import logging
 from datetime import date
 from importlib.util import find_spec
 
@@ -102,8 +103,9 @@ def test_importing_the_catalogue_loads_no_client(run_python):
     assert said == "[]"
 
 
-def test_every_source_works_from_settings_alone(tmp_path):
+def test_every_source_works_from_settings_alone_and_logs_no_secret(tmp_path, caplog):
     "The whole way, once for each vendor: settings, environment, its client, one page."
+    caplog.set_level(logging.DEBUG)
     with serving() as vendors:
         urls = "".join(f"{name}_url = {vendors.url}\n" for name in ("alpaca", "yahoo", "newsapi", "reddit"))
         settings = desk(tmp_path, f"[sources]\n{urls}")
@@ -114,3 +116,5 @@ def test_every_source_works_from_settings_alone(tmp_path):
         vendors.fail("401")
         with pytest.raises(SourceError, match="MLT_BROKER_KEY"):
             list(source_named("alpaca", settings, SECRETS).pages(JANUARY))
+    assert "/v2/stocks/bars" in caplog.text, "the clients do log their requests"
+    assert not any(secret in caplog.text for secret in SECRETS.values())
