@@ -194,6 +194,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'mlt_lib.data.files.read_table': ('data/files.html#read_table', 'mlt_lib/data/files.py'),
                                     'mlt_lib.data.files.refused': ('data/files.html#refused', 'mlt_lib/data/files.py'),
                                     'mlt_lib.data.files.wide_closes': ('data/files.html#wide_closes', 'mlt_lib/data/files.py')},
+            'mlt_lib.data.flags_judged': { 'mlt_lib.data.flags_judged.judged_flags': ( 'data/flags_judged.html#judged_flags',
+                                                                                       'mlt_lib/data/flags_judged.py')},
             'mlt_lib.data.gather': { 'mlt_lib.data.gather.Errand': ('data/gather.html#errand', 'mlt_lib/data/gather.py'),
                                      'mlt_lib.data.gather.Trip': ('data/gather.html#trip', 'mlt_lib/data/gather.py'),
                                      'mlt_lib.data.gather.Trip.__post_init__': ( 'data/gather.html#trip.__post_init__',

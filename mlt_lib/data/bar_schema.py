@@ -61,12 +61,10 @@ def shaped(
                 f"{what}: there is no column {name!r}; there are {', '.join(map(str, table.columns)) or 'none'}."
             )
     made = table.reset_index(drop=True)
-    texts = made["symbol"].map(lambda s: isinstance(s, str) and bool(s.strip()) and s.isprintable())
-    if len(made) and not texts.all():
-        row = int(np.argmin(texts))
-        raise DataError(
-            f"{what}: row {row + 1} has the symbol {made['symbol'].iloc[row]!r}; name each row by its ticker."
-        )
+    for symbol in pd.unique(made["symbol"]):
+        if not (isinstance(symbol, str) and symbol.strip() and symbol.isprintable()):
+            row = int(np.argmax([s is symbol or s == symbol for s in made["symbol"]])) + 1
+            raise DataError(f"{what}: row {row} has the symbol {symbol!r}; name each row by its ticker.")
     try:
         dates = pd.to_datetime(made["session"]) if made["session"].dtype.kind != "M" else made["session"]
         if isinstance(dates.dtype, pd.DatetimeTZDtype):
@@ -100,10 +98,11 @@ def sorted_out(
         real = ordered["session"].isin(sessions(first.normalize(), last.normalize()) if first <= last else [])
         parts.append(listed(ordered[~real], "not-a-session"))
         ordered = ordered[real]
-    again = ordered.duplicated()
-    if again.any():
-        notes.append(f"{int(again.sum())} rows repeated another word for word and were left out")
-    ordered = ordered[~again]
+    twice = ordered[ordered.duplicated(["symbol", "session"], keep=False)]
+    again = twice.index[twice.duplicated()]
+    if len(again):
+        notes.append(f"{len(again)} rows repeated another word for word and were left out")
+        ordered = ordered.drop(index=again)
     torn = ordered.duplicated(["symbol", "session"], keep=False)
     parts.append(listed(ordered[torn], "conflict"))
     return ordered[~torn], pd.concat(parts), notes

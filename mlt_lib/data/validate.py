@@ -238,4 +238,6 @@ def fill_gaps(
     return Filled(filled, (filled.notna() & prices.isna()).sum().rename("carried"))
 
 # %% ../../nbs/data/validate.ipynb #58e31019
+from .bars import ValidatedBars, validate_bars  # noqa: F401
+
 _all_ = ["ValidatedBars", "validate_bars"]

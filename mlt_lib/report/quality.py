@@ -100,7 +100,7 @@ def by_rule(found: ValidatedBars) -> HTML:
 
 # %% ../../nbs/report/quality.ipynb #6beb2509
 TONES = {"reject": LOSS, "quarantine": ACCENT, "missing": FAINT}
-MARKS = 4000  # at most, so that the page stays light
+MARKS = 1000  # at most, so that the page stays light; beyond, one for each name and month
 
 
 def _tone(held: pd.DataFrame) -> pd.Series:
@@ -117,7 +117,8 @@ def fault_map(found: ValidatedBars) -> HTML:
     days = pd.DatetimeIndex(np.sort(np.concatenate([found.bars["session"].unique(), held["session"].unique()])))
     shown = held.assign(tone=_tone(held), row=names.get_indexer(pd.Index(held["symbol"])))
     if len(shown) > MARKS:
-        shown = shown.groupby([shown["session"].dt.to_period("M"), "row", "tone"]).head(1).tail(MARKS)
+        shown = shown.groupby([shown["session"].dt.to_period("M"), "row", "tone"]).head(1)
+        shown = shown.iloc[:: -(-len(shown) // MARKS)]
     month = held["session"].dt.to_period("M").value_counts().sort_index()
     whole = found.bars["session"].dt.to_period("M").value_counts().add(month, fill_value=0).sort_index()
     share = (month / whole).fillna(0.0)
