@@ -487,6 +487,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'mlt_lib/data/yahoo_answers.py'),
                                             'mlt_lib.data.yahoo_answers._why': ( 'data/yahoo_answers.html#_why',
                                                                                  'mlt_lib/data/yahoo_answers.py'),
+                                            'mlt_lib.data.yahoo_answers.not_worked_in': ( 'data/yahoo_answers.html#not_worked_in',
+                                                                                          'mlt_lib/data/yahoo_answers.py'),
                                             'mlt_lib.data.yahoo_answers.read_chart': ( 'data/yahoo_answers.html#read_chart',
                                                                                        'mlt_lib/data/yahoo_answers.py'),
                                             'mlt_lib.data.yahoo_answers.unadjustment': ( 'data/yahoo_answers.html#unadjustment',

@@ -28,8 +28,11 @@ def door(
     timeout_seconds: float = 30.0,  # of one request; cookies get 5 at most
 ) -> Any:  # yfinance's YfData; `last_headers` holds those of the last answer
     "yfinance's way in, on a session of our own."
-    from yfinance._http import HAS_CURL_CFFI, new_session
-    from yfinance.data import YfData
+    try:
+        from yfinance._http import HAS_CURL_CFFI, new_session
+        from yfinance.data import YfData
+    except ImportError as error:
+        raise SourceError(f"yahoo: no yfinance that fits ({error}); run `pip install 'mlt_lib[yahoo]'`.") from None
 
     logging.getLogger("yfinance").setLevel(logging.ERROR)  # its warnings are of cookies that it can do without
     session = new_session()

@@ -279,7 +279,7 @@ async def _yahoo(request: web.Request) -> web.Response:
 
     def factor(session) -> float:  # what Yahoo divides a price of this session by
         product = 1.0
-        for day, new, old in splits:
+        for day, new, old in extra.get("worked_in", splits):
             product *= new / old if session < day else 1.0
         return product
 

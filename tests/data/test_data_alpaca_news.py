@@ -130,7 +130,7 @@ def test_whatever_comes_is_texts_damage_or_one_error(payload):
     assert (page.texts["updated"] >= page.texts["published"]).all()
     for column in ("item_id", "title", "body", "author", "url", "raw"):
         for text in page.texts[column].dropna():
-            assert "\0" not in text and text.encode("utf-8"), "PostgreSQL takes it"
+            assert "\0" not in text and text.encode("utf-8").decode("utf-8") == text, "PostgreSQL takes it"
 
 
 def test_a_deeply_nested_or_endless_item_is_kept_as_far_as_it_can_be():
