@@ -26,6 +26,14 @@ help:  ## Explain the targets
 	@$(INSTALL) -r requirements-dev.lock
 	@touch $@
 
+.venv/.sources: .venv/.desk requirements-sources.lock
+	@$(INSTALL) -r requirements-sources.lock
+	@touch $@
+
+.venv/.soak: .venv/.dev requirements-soak.lock
+	@$(INSTALL) -r requirements-soak.lock
+	@touch $@
+
 .PHONY: env
 env: .venv/.desk  ## Make the environment only
 
@@ -73,9 +81,25 @@ services-stop:  ## Stop them and throw their data away
 lab: .venv/.desk  ## JupyterLab on the notebooks
 	@$(BIN)/mlt lab
 
+.PHONY: sources
+sources: .venv/.sources  ## Add the clients of the sources that are extras: yahoo, reddit
+
 .PHONY: bench
 bench: .venv/.dev  ## Measure the figures of the docs and write them to docs/figures
-	@$(BIN)/python tests/performance/bench_daily.py
+	@for bench in tests/performance/bench_*.py; do $(BIN)/python $$bench || exit 1; done
+
+.PHONY: soak
+soak: .venv/.soak services  ## Hours: 100 killed databases, every parser fuzzed for 10 minutes or more
+	@MLT_REQUIRE_SERVICES=1 MLT_TEST_KILLS=100 $(BIN)/python -m pytest -n 0 --timeout 14400 tests/store/test_store_kill.py
+	@for part in tests/soak/soak_*.py; do $(BIN)/python $$part || exit 1; done
+
+.PHONY: secrets
+secrets:  ## Random passwords for docker compose in .secrets; those that are there stay
+	@install -d -m 700 .secrets
+	@for name in admin_password migrator_password writer_password reader_password lab_token; do \
+	  test -s .secrets/$$name || $(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(32))' > .secrets/$$name; \
+	done; chmod 444 .secrets/*
+	@echo "in .secrets, a folder that only you can enter; next: MLT_SECRETS=.secrets docker compose up --build"
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 .PHONY: lock
@@ -87,5 +111,5 @@ lock: .venv/.tools  ## Resolve the dependencies anew (hashes, no host)
 	@$(LOCK) requirements-build.in -c requirements.lock -o requirements-build.lock
 
 .PHONY: clean
-clean:  ## Remove the environment, the desk's state and the reports
-	rm -rf .venv .mlt draft $(filter-out reports/sample,$(wildcard reports/*))
+clean: services-stop  ## Remove the environment, the desk's state and the reports
+	rm -rf .services .venv .mlt draft $(filter-out reports/sample,$(wildcard reports/*))

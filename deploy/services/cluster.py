@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,9 +91,17 @@ class Cluster:
                 start_new_session=True,
             )
         if check and ended.returncode:
-            words_said = said.read_text(errors="replace").strip().splitlines() or ["no reason given"]
-            raise ServerError(f"{program} in {self.place}: {words_said[-1]}")
+            raise ServerError(f"{program} in {self.place}: {self._reason(program)}")
         return ended
+
+    def _reason(self, program: str) -> str:
+        "Why a program failed: the server's own last word, or the program's."
+        for name in ("server.log", "said") if program == "pg_ctl" else ("said",):
+            with suppress(OSError):
+                lines = (self.place / name).read_text(errors="replace").splitlines()
+                if serious := [line for line in lines if "FATAL" in line or "error" in line.lower()] or lines:
+                    return serious[-1].strip()
+        return "no reason given"
 
     def make(self) -> "Cluster":
         "An empty server that isn't running yet; what lay in the folder is gone."
@@ -130,12 +139,18 @@ class Cluster:
         return ended.returncode == 0 and answers(self.port)
 
     def kill(self) -> None:
-        "SIGKILL to the server and every process of it at once, as a power cut would."
+        "SIGKILL to the server and every process of it at once, as a power cut would; back when they are dead."
         head = int((self.place / "data/postmaster.pid").read_text().split()[0])
         os.kill(head, signal.SIGSTOP)  # so that it starts no new one meanwhile
-        for process in [*_children(head), head]:
+        processes = [*_children(head), head]
+        for process in processes:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
+        until = time.monotonic() + 10
+        while any(map(_alive, processes)) and time.monotonic() < until:
+            time.sleep(0.005)
+        if Path(f"/proc/{head}").exists():  # dead, but nobody has asked how it ended: its number still looks taken
+            (self.place / "data/postmaster.pid").unlink()
 
     def stop(self) -> None:
         "Stop it, if it runs; its data are thrown away anyhow."
@@ -147,6 +162,17 @@ class Cluster:
         if self.place.exists():
             self.stop()
             shutil.rmtree(self.place, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    "Does it still run? One that is dead and unasked for doesn't."
+    try:
+        os.kill(process, 0)
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except ProcessLookupError:
+        return False
+    except OSError:  # no /proc on this system, or gone by now
+        return not Path("/proc/self").exists()
 
 
 def _children(head: int) -> list[int]:

@@ -100,7 +100,7 @@ BEGIN
          WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'S')
            AND relowner <> 'mlt_migrator'::regrole
            AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.classid = 'pg_class'::regclass
-                              AND d.deptype IN ('e', 'a', 'i'))       -- an extension's; a column's own sequence
+                              AND (d.deptype = 'e' OR relkind = 'S' AND d.deptype IN ('a', 'i')))   -- a column's sequence
         UNION ALL
         SELECT format('ALTER FUNCTION %s OWNER TO mlt_migrator', p.oid::regprocedure)
           FROM pg_proc p
@@ -129,7 +129,8 @@ BEGIN
         IF name IN ('audit_events', 'bars', 'actions', 'minute_bars', 'quotes', 'news', 'posts', 'features',
                     'fundamentals', 'fills', 'quarantine') THEN
             EXECUTE format('REVOKE UPDATE, DELETE ON %s FROM mlt_writer', part);
-        ELSIF name = 'alembic_version' THEN       -- which revision the tables have is for the migrator to say
+        ELSIF name IN ('alembic_version', 'audit_tail') THEN    -- which revision the tables have is the migrator's to say;
+            -- how far the trail has come follows by a trigger
             EXECUTE format('REVOKE INSERT, UPDATE, DELETE ON %s FROM mlt_writer', part);
         END IF;
     END LOOP;
@@ -139,7 +140,14 @@ GRANT EXECUTE ON FUNCTION keep_history(regclass) TO mlt_migrator;
 SELECT count(keep_history(oid)) AS tables FROM pg_class
  WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') \gset
 
--- ... in tables that come later, too. Where no superuser is to be had, run this file again after each migration instead.
+-- Partitions the writer makes by this function alone, which does so with the migrator's rights
+SELECT to_regprocedure('public.ensure_partitions(text, timestamptz, timestamptz)') IS NOT NULL AS partitions \gset
+\if :partitions
+REVOKE ALL ON FUNCTION ensure_partitions(text, timestamptz, timestamptz) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ensure_partitions(text, timestamptz, timestamptz) TO mlt_writer;
+\endif
+
+-- ... history is kept in tables that come later, too. Where no superuser is to be had, run this file again after each migration instead.
 \if :superuser
 CREATE OR REPLACE FUNCTION keep_history_of_new_tables() RETURNS event_trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 DECLARE made regclass;

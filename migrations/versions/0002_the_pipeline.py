@@ -152,8 +152,8 @@ BEGIN
         part := series || '_' || to_char(low, 'YYYYMMDD');
         IF to_regclass(format('%I', part)) IS NULL THEN
             PERFORM pg_advisory_xact_lock(7171188, hashtext('partitions of ' || series));  -- made once, whoever asks
+            EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', series || '_default');
             IF to_regclass(format('%I', part)) IS NULL THEN
-                EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', series || '_default');
                 EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', part, series);
                 EXECUTE format('WITH caught AS (DELETE FROM %I WHERE %I >= %L AND %I < %L RETURNING *) '
                                'INSERT INTO %I SELECT * FROM caught', series || '_default', cut, low, cut, high, part);
@@ -258,6 +258,7 @@ def widen() -> None:
         table.add_column(sa.Column("outcome", sa.Text(), nullable=False, server_default="quarantine"))
         table.add_column(moment("stamp", True))
         table.create_check_constraint(op.f("ck_quarantine_outcome"), "outcome IN ('quarantine', 'reject')")
+        table.create_check_constraint(op.f("ck_quarantine_finite"), f"value > -{ANY} AND value < {ANY}")
 
 
 def bars(server: str) -> None:
@@ -420,7 +421,8 @@ def downgrade() -> None:
     for table in NEW:
         op.drop_table(table)
     with op.batch_alter_table("quarantine") as table:
-        table.drop_constraint(op.f("ck_quarantine_outcome"), type_="check")
+        for rule in ("outcome", "finite"):
+            table.drop_constraint(op.f(f"ck_quarantine_{rule}"), type_="check")
         for column in ("outcome", "stamp"):
             table.drop_column(column)
     with op.batch_alter_table("instruments") as table:

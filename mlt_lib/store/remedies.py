@@ -69,7 +69,7 @@ REMEDIES = (
     ),
     Remedy(("3D000", "FATAL:  database"), "doesn't exist on that server. Make it with createdb, or correct its name"),
     Remedy(
-        ("42501",),
+        ("42501", "3F000"),
         "doesn't allow this user to do that. Connect as the role that may (deploy/timescale/setup_database.sql lists them)",
     ),
     Remedy(

@@ -15,9 +15,12 @@ import pytest
 import servers
 from psycopg import errors, sql
 from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from mlt_lib.store import audit
 from mlt_lib.store.database import open_database, transaction
+from mlt_lib.store.schema import Record
+from mlt_lib.store.tiers import drop_before, ensure_partitions, parts
 
 SETUP = Path(__file__).parents[2] / "deploy/timescale/setup_database.sql"
 SECRET = "l'etat-\"c'est\"-moi"  # quotes of both kinds
@@ -42,7 +45,7 @@ def as_role(url: str, role: str) -> str:
 
 def migrate(url: str) -> None:
     "Bring the tables to the head as whoever the address names."
-    open_database(make_url(url).set(drivername="postgresql+psycopg")).dispose()
+    open_database(url).dispose()
 
 
 @pytest.fixture(scope="module", params=["postgres", "timescale"])
@@ -67,7 +70,7 @@ def database(request, server):
                     admin.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
             migrate(url)
             set_up(url)
-        engine = open_database(make_url(as_role(url, "writer")).set(drivername="postgresql+psycopg"))
+        engine = open_database(as_role(url, "writer"))
         with transaction(engine) as session:
             audit.append(session, "test.began", {}, namespace="demo", actor="test")
         engine.dispose()
@@ -121,8 +124,26 @@ def test_the_writer_works(connected):
     assert writer.execute("SELECT close FROM incoming").fetchone() == (126.0,)
 
 
+def test_the_writer_makes_the_partitions_its_rows_need_and_may_not_change_them(database):
+    engine = open_database(as_role(database, "writer"))
+    try:
+        with engine.begin() as connection:
+            ensure_partitions(connection, "bars", dt.date(2021, 1, 4), dt.date(2022, 12, 28))
+            connection.exec_driver_sql(BAR)
+            name = parts(connection, "bars")[-1].name
+            name = f"_timescaledb_internal.{name}" if name.startswith("_hyper") else name
+        with engine.connect() as connection, pytest.raises(ProgrammingError, match="permission denied"):
+            connection.exec_driver_sql(f"DELETE FROM {name}")
+        with engine.connect() as connection, pytest.raises(DBAPIError, match="permission denied|must be owner"):
+            drop_before(connection, "bars", dt.date(2023, 1, 1))
+    finally:
+        with psycopg.connect(as_role(database, "migrator"), autocommit=True) as migrator:
+            migrator.execute("TRUNCATE bars")
+        engine.dispose()
+
+
 def test_the_writer_adds_to_the_trail_and_the_trail_holds(database):
-    engine = open_database(make_url(as_role(database, "writer")).set(drivername="postgresql+psycopg"))
+    engine = open_database(as_role(database, "writer"))
     try:
         with transaction(engine) as session:
             audit.append(session, "test.went.on", {"price": 1}, namespace="demo", actor="test", market_time=NOW)
@@ -150,6 +171,8 @@ NOT_FOR_THE_WRITER = [
     "CREATE RULE other AS ON INSERT TO audit_events DO INSTEAD NOTHING",
     "SET session_replication_role = replica",
     "UPDATE alembic_version SET version_num = '9999'",
+    "UPDATE audit_tail SET sequence = 0",
+    "DELETE FROM audit_tail",
     "CREATE TABLE mine (x int)",
     "CREATE SCHEMA mine",
     "CREATE INDEX mine ON bars (close)",
@@ -169,6 +192,43 @@ NOT_FOR_THE_WRITER = [
     "ALTER SYSTEM SET fsync = off",
     "LOCK TABLE audit_events IN ACCESS EXCLUSIVE MODE",
 ]
+
+
+KEPT = {
+    "actions",
+    "audit_events",
+    "bars",
+    "features",
+    "fills",
+    "fundamentals",
+    "minute_bars",
+    "news",
+    "posts",
+    "quarantine",
+}
+KEPT |= {"quotes"}  # history: rows are added
+FOREIGN = {"alembic_version", "audit_tail"}  # the migrator's, and a trigger's
+
+
+def test_every_table_gives_each_role_what_it_should_and_belongs_to_the_migrator(database):
+    "Partitions, too: who may not change the whole may not change a part."
+    query = """
+        SELECT coalesce(pg_partition_root(oid), oid)::regclass::text, relowner::regrole::text, array_agg(what)
+          FROM pg_class CROSS JOIN unnest(ARRAY['mlt_reader', 'mlt_writer']) AS role
+         CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS what
+         WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
+           AND role = %s AND has_table_privilege(role, oid, what)
+         GROUP BY oid, relowner ORDER BY 1"""
+    with psycopg.connect(database) as admin:
+        for table, owner, rights in admin.execute(query, ["mlt_writer"]):
+            more = set() if table in KEPT | FOREIGN else {"UPDATE", "DELETE"}
+            assert set(rights) == {"SELECT"} | more | (set() if table in FOREIGN else {"INSERT"}), table
+            assert owner == "mlt_migrator", table
+        assert all(set(rights) == {"SELECT"} for _, _, rights in admin.execute(query, ["mlt_reader"]))
+        there = {name for (name,) in admin.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
+        functions = admin.execute("SELECT proname FROM pg_proc WHERE proowner = 'mlt_migrator'::regrole").fetchall()
+    assert KEPT | FOREIGN | {t.name for t in Record.metadata.tables.values()} <= there
+    assert ("refuse_audit_change",) in functions and ("follow_audit_tail",) in functions
 
 
 def test_what_the_writer_is_refused(connected):
@@ -285,7 +345,9 @@ def test_running_it_again_changes_nothing(database):
         said = set_up(database, {})
         assert admin.execute(query).fetchall() == before
         assert "mlt_writer" in said and SECRET not in said
-        kept = admin.execute("SELECT rolpassword FROM pg_authid WHERE rolname LIKE 'mlt\\_%'").fetchall()
+        kept = admin.execute(
+            "SELECT rolpassword FROM pg_authid WHERE rolname ~ '^mlt_(reader|writer|migrator)$'"
+        ).fetchall()
     assert len(kept) == 3 and all(password.startswith("SCRAM-SHA-256$") for (password,) in kept)
 
 

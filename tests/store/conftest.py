@@ -1,8 +1,8 @@
 """The servers that the store runs on: a test that takes `engine` runs on SQLite, PostgreSQL and TimescaleDB.
 
-A server that isn't there skips its third, with the reason. Building a database takes a quarter of a second, so each is built
-once per process and copied: `engine` is a copy that is emptied between tests, `new_url` one of a test's own, to be altered
-at will. `renew` gives an empty database again in the middle of a test, for properties that need one per example.
+A server that isn't there skips its third, with the reason. Making and dropping databases is slow, so a process makes two on
+each server: the one behind `engine` is emptied before each test, the one behind `new_url` and `blank_url` built anew, and a
+test may do with it what it likes. `renew` gives an empty database in the middle of a test: one per example of a property.
 """
 
 import os
@@ -26,64 +26,62 @@ EMPTY += "; UPDATE audit_tail SET sequence = 0"
 
 
 class Databases:
-    "What this process has made on the servers, and takes away at its end."
+    "What this process has made on the servers, and takes away at its end; dropping one is slow, so each is used again."
 
     def __init__(self, folder):
-        self.folder, self.templates, self.shared, self.made = folder, {}, {}, []
+        self.folder, self.template, self.shared, self.blanks, self.made = folder, None, {}, {}, []
 
     def admin(self, server, *statements):
         "Say something to a server that can't be said in a transaction."
-        engine = create_engine(
-            make_url(STARTED[server]()).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
-        )
+        url = make_url(STARTED[server]()).set(drivername="postgresql+psycopg")
+        engine = create_engine(url, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             found = [connection.execute(text(statement)) for statement in statements]
             told = found[-1].scalars().all() if found[-1].returns_rows else []
         engine.dispose()
         return told
 
-    def make(self, server, template=None):
-        "A new database; empty, or a copy."
+    def make(self, server):
+        "The address of a new database without tables."
+        if server == "sqlite":
+            return f"sqlite:///{self.folder / uuid4().hex[:8]}/state/desk.db"
+        if not self.made:
+            self.sweep(server)
         name = f"mlt_test_{os.getpid()}_{uuid4().hex[:8]}"
-        self.admin(server, f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+        self.admin(server, f"CREATE DATABASE {name}")
         self.made.append((server, name))
         return make_url(STARTED[server]()).set(database=name).render_as_string(hide_password=False)
 
-    def template(self, server):
-        "A database at the newest revision that nobody writes to."
-        if server not in self.templates:
-            self.sweep(server)
-            url = f"sqlite:///{self.folder}/template.db" if server == "sqlite" else self.make(server)
-            engine = open_database(url)
-            if server == "timescale":  # its scheduler would hold the database open
-                with engine.begin() as connection:
-                    connection.execute(text("SELECT _timescaledb_functions.stop_background_workers()"))
-            engine.dispose()
-            self.templates[server] = make_url(url).database
-        return self.templates[server]
-
-    def copy(self, server):
-        "The address of a database of one's own, at the newest revision."
+    def blank(self, server):
+        "The address of a database without tables, the same one each time."
         if server == "sqlite":
-            return f"sqlite:///{shutil.copy(self.template(server), self.folder / f'{uuid4().hex[:8]}.db')}"
-        return self.make(server, self.template(server))
+            return self.make(server)
+        url = self.blanks[server] = self.blanks.get(server) or self.make(server)
+        name = make_url(url).database
+        self.admin(server, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+        with engine.begin() as connection:
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+        engine.dispose()
+        return url
 
     def emptied(self, server):
         "An engine on a database without rows."
         if server == "sqlite":
-            engine = open_database(self.copy(server))
-            self.made.append((server, engine))
-            return engine
+            if self.template is None:
+                self.template = self.make(server)
+                open_database(self.template).dispose()
+            copy = shutil.copy(make_url(self.template).database, self.folder / f"{uuid4().hex[:8]}.db")
+            return open_database(f"sqlite:///{copy}")
         if server not in self.shared:
-            self.shared[server] = open_database(self.copy(server))
+            self.shared[server] = open_database(self.make(server))
         with self.shared[server].begin() as connection:
             connection.exec_driver_sql(EMPTY)
         return self.shared[server]
 
     def sweep(self, server):
         "Take away what a process that was killed has left."
-        if server == "sqlite":
-            return
         for name in self.admin(server, "SELECT datname FROM pg_database WHERE datname LIKE 'mlt\\_test\\_%'"):
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(int(name.split("_")[2]), 0)
@@ -93,11 +91,8 @@ class Databases:
     def end(self):
         for engine in self.shared.values():
             engine.dispose()
-        for server, thing in self.made:
-            if server == "sqlite":
-                thing.dispose()
-            else:
-                self.admin(server, f"DROP DATABASE IF EXISTS {thing} WITH (FORCE)")
+        for server, name in self.made:
+            self.admin(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")
@@ -125,16 +120,25 @@ def engine(server, databases):
 @pytest.fixture
 def renew(server, databases):
     "A call that empties the database, or gives another empty one."
-    return lambda: databases.emptied(server)
+    made = []
+
+    def emptied():
+        made.append(databases.emptied(server))
+        return made[-1]
+
+    yield emptied
+    for engine in made:
+        engine.dispose()
 
 
 @pytest.fixture
-def new_url(server, databases):
-    "The address of an empty database at the newest revision, of this test alone."
-    return databases.copy(server)
+def blank_url(server, databases):
+    "The address of a database without tables, to be altered at will."
+    return databases.blank(server)
 
 
 @pytest.fixture
-def blank_url(server, databases, tmp_path):
-    "The address of a database without tables."
-    return f"sqlite:///{tmp_path}/state/desk.db" if server == "sqlite" else databases.make(server)
+def new_url(blank_url):
+    "The address of an empty database at the newest revision, to be altered at will."
+    open_database(blank_url).dispose()
+    return blank_url
