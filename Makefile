@@ -91,7 +91,7 @@ bench: .venv/.dev  ## Measure the figures of the docs and write them to docs/fig
 .PHONY: soak
 soak: .venv/.soak services  ## Hours: 100 killed databases, every parser fuzzed for 10 minutes or more
 	@MLT_REQUIRE_SERVICES=1 MLT_TEST_KILLS=100 $(BIN)/python -m pytest -n 0 --timeout 14400 tests/store/test_store_kill.py
-	@for part in tests/soak/soak_*.py; do $(BIN)/python $$part || exit 1; done
+	@$(BIN)/python tests/soak/fuzz.py --seconds 600
 
 .PHONY: secrets
 secrets:  ## Random passwords for docker compose in .secrets; those that are there stay

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from cluster import Cluster, programs
@@ -17,6 +18,8 @@ def main() -> int:
         if cluster.place.exists():
             cluster.remove()
             say(f"stopped {cluster.place}")
+        with suppress(OSError):  # not there, or not empty
+            cluster.place.parent.rmdir()
     URLS.unlink(missing_ok=True)
     return 0
 

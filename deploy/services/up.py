@@ -68,7 +68,15 @@ def mirror() -> str:
 
 
 def small_debian() -> Path:
-    "The chroot with TimescaleDB, made once: whole or not at all."
+    "The chroot with TimescaleDB, made once, whoever asks first."
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with open(KEPT / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another checkout may be making it
+        return _small_debian()
+
+
+def _small_debian() -> Path:
+    "The chroot: whole or not at all."
     chroot, making = KEPT / "trixie", KEPT / "trixie.making"
     if (chroot / TIMESCALE.relative_to("/") / "lib/timescaledb.so").exists():
         return chroot
@@ -81,7 +89,6 @@ def small_debian() -> Path:
     if any(str(making) in line for line in Path("/proc/self/mounts").read_text().splitlines()):
         raise ServerError(f"something is still mounted under {making}; unmount it, then try again")
     shutil.rmtree(making, ignore_errors=True)
-    KEPT.mkdir(parents=True, exist_ok=True)
     say(f"making a small Debian for TimescaleDB in {chroot} (a minute or two, once)")
     packages = "--include=postgresql-17,postgresql-17-timescaledb"
     run("mmdebstrap", "--mode=root", "--variant=minbase", packages, "trixie", str(making), mirror())
@@ -166,4 +173,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except OSError as error:
+        sys.exit(f"{error.filename or STATE}: {error.strerror}; make it writable for whoever runs this.")
+    except KeyboardInterrupt:
+        sys.exit("stopped by hand; run the same command again to go on.")

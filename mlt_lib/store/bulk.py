@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['CODES', 'BLOCK', 'STATEMENT', 'Values', 'kind_of', 'coded', 'values_of', 'spelled', 'binary_rows', 'objects',
-           'insert_rows', 'statement', 'append_rows', 'copy_rows', 'driver_errors']
+           'insert_rows', 'statement', 'append_rows', 'copy_rows']
 
 # %% ../../nbs/store/bulk.ipynb #fe8f2240
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sqlalchemy import Connection, Date, Double, Integer, Table
-from sqlalchemy.exc import DBAPIError
 
 from ..errors import StoreError
 from .arrow import NONE
@@ -200,12 +198,9 @@ def append_rows(
     rows = max((len(c) for c in columns.values() if np.ndim(c)), default=1)
     values = {name: values_of(kind_of(table.columns[name]), given, rows) for name, given in columns.items()}
     told = (lambda done: tell(done, rows)) if tell else (lambda done: None)
-    with driver_errors(connection, f"adding {rows} rows to {table.name}"):
-        cursor = connection.connection.cursor()
-        if connection.dialect.name == "sqlite":
-            insert_rows(cursor, table.name, values, rows, told)
-        else:
-            copy_rows(cursor, table.name, values, rows, told)
+    cursor = connection.connection.cursor()
+    put = insert_rows if connection.dialect.name == "sqlite" else copy_rows
+    put(cursor, table.name, values, rows, told)
     return rows
 
 
@@ -223,19 +218,3 @@ def copy_rows(
             copy.write(binary_rows(list(columns.values()), slice(start, min(start + BLOCK, rows))))
             tell(min(start + BLOCK, rows))
         copy.write(b"\xff\xff")
-
-
-@contextmanager
-def driver_errors(
-    connection: Connection,
-    doing: str,  # what was being done, for the message
-) -> Iterator[None]:
-    "What the driver raises, as SQLAlchemy would have raised it."
-    base = connection.dialect.loaded_dbapi.Error
-    try:
-        yield
-    except base as error:
-        lost = connection.dialect.is_disconnect(error, connection.connection.dbapi_connection, None)
-        raise DBAPIError.instance(
-            doing, None, error, base, connection_invalidated=lost, dialect=connection.dialect
-        ) from error

@@ -6,6 +6,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.error
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -80,12 +84,14 @@ def test_the_password_is_in_no_variable_and_in_a_file_of_ones_own(tmp_path):
     assert said.returncode == 0 and "hidden" not in said.stdout and said.stdout.endswith("600\n")
 
 
-@pytest.mark.parametrize("content", [None, ""])
-def test_a_missing_password_is_said_at_once(tmp_path, content):
+@pytest.mark.parametrize("content", [None, "", "\n"])
+@pytest.mark.parametrize(("word", "variable"), [("true", "DATABASE_PASSWORD_FILE"), ("lab", "JUPYTER_TOKEN_FILE")])
+def test_a_missing_secret_is_said_at_once(tmp_path, word, variable, content):
+    "An empty token would open JupyterLab to everybody."
     if content is not None:
         (tmp_path / "secret").write_text(content)
-    said = started("true", DATABASE_PASSWORD_FILE=str(tmp_path / "secret"))
-    assert said.returncode == 2 and "empty or missing" in said.stderr
+    said = started(word, **{variable: str(tmp_path / "secret")})
+    assert said.returncode == 2 and "secret is empty or missing" in said.stderr
 
 
 @pytest.mark.process
@@ -96,6 +102,37 @@ def test_migrate_brings_the_tables(tmp_path):
     said = started("migrate", PATH=path, MLT_DATA_DATABASE_URL=url, MLT_SETTINGS=str(ROOT / "settings.ini"))
     assert said.returncode == 0 and "up to date" in said.stdout, said.stderr
     assert (tmp_path / "desk.db").exists()
+
+
+@pytest.mark.process
+def test_the_lab_opens_with_the_token_of_the_mounted_file_and_with_no_other(tmp_path):
+    "The container's word `lab`, on a port of its own."
+    (tmp_path / "token").write_text("a-token\n")
+    port, path = free_port(), f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    script = tmp_path / "start.sh"
+    script.write_text(
+        START.read_text().replace("0.0.0.0", "127.0.0.1").replace("8888", str(port)).replace("/desk", str(tmp_path))
+    )
+    kept = os.environ | {"PATH": path, "JUPYTER_TOKEN_FILE": str(tmp_path / "token"), "TMPDIR": str(tmp_path)}
+    kept |= {f"JUPYTER_{place}_DIR": str(tmp_path / place) for place in ("DATA", "RUNTIME", "CONFIG")}
+    root = ["--allow-root"] if os.geteuid() == 0 else []
+    script.write_text(script.read_text().replace("jupyter lab", " ".join(["jupyter lab", *root])))
+    with subprocess.Popen(
+        ["sh", str(script), "lab"], env=kept, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as lab:
+        try:
+            address, until = f"http://127.0.0.1:{port}/api", time.monotonic() + 60
+            while time.monotonic() < until and lab.poll() is None:
+                with suppress(OSError):
+                    urllib.request.urlopen(address, timeout=5).close()  # what the health check asks
+                    break
+                time.sleep(0.2)
+            asked = urllib.request.Request(f"{address}/contents", headers={"Authorization": "token a-token"})
+            assert urllib.request.urlopen(asked, timeout=30).status == 200
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                urllib.request.urlopen(f"{address}/contents", timeout=30)
+        finally:
+            lab.terminate()
 
 
 # the compose file
