@@ -57,9 +57,8 @@ def ask_for(
     "The question for a source."
     wanted = tuple(dict.fromkeys(symbols)) or settings.universe.symbols
     local = source.name.split(":")[0] in LOCAL
-    newest = (
-        newest_session(now or datetime.now(UTC)).date() if source.kind == "bars" else (now or datetime.now(UTC)).date()
-    )
+    now, bars = now or datetime.now(UTC), source.kind == "bars"
+    newest = newest_session(now).date() if bars else now.date()
     first, last = (_day(text, name) for text, name in ((start, "--start"), (end, "--end")))
     if local:
         return Ask(wanted, first, last)
