@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .answers import combined, day, moments, numbers, said, unreadable
+from .answers import combined, day, moments, numbers
 from .files import refused
 from .source import BAR_COLUMNS, BarPage
+from .wire import said, unreadable
 
 # %% ../../nbs/data/alpaca_answers.ipynb #0a6688b6
 def read_bars(

@@ -66,7 +66,8 @@ class Lexicon:
         "One group per phrase; None where there is no phrase."
         if not self.phrases:
             return None
-        return re.compile("|".join(f"({phrase_pattern(entry)})" for entry, _ in self.phrases), re.IGNORECASE)
+        either = "|".join(f"({phrase_pattern(entry)})" for entry, _ in self.phrases)
+        return re.compile(rf"(?<!\S)[\"'(]?(?:{either})(?![\w%])", re.IGNORECASE)
 
     @cached_property
     def version(self) -> str:
@@ -96,7 +97,7 @@ def phrase_pattern(
         else:
             either = "|".join(re.escape(one) for one in word.split("|"))
             parts.append((r"\s+" if parts else "") + f"(?:{either})")
-    return rf"(?<!\S)[\"'(]?{''.join(parts)}(?![\w%])"
+    return "".join(parts)
 
 # %% ../../nbs/data/lexicon.ipynb #a2fe3a6d
 UP = "raise|raises|raised|raising|lift|lifts|lifted|boost|boosts|boosted|hike|hikes|hiked|increases|increased|ups|upped"

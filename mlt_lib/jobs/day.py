@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['Tell', 'HISTORY_SESSIONS', 'silent', 'Plan', 'choose_session', 'require_free_port', 'stored', 'require_writable',
-           'require_enough', 'look', 'write_tape', 'broker_for', 'sessions_due', 'due_for', 'Ended', 'require_done',
-           'count_cells', 'store_prices', 'tradable', 'catch_up', 'trade_due', 'run_day', 'require_settled', 'summary',
-           'daily', 'fresh_name', 'replay', 'one_job', 'report_again']
+           'require_enough', 'checked_prices', 'stored_prices', 'look', 'bring_in', 'ingested', 'write_tape',
+           'broker_for', 'sessions_due', 'due_for', 'Ended', 'require_done', 'count_cells', 'store_prices', 'tradable',
+           'catch_up', 'trade_due', 'run_day', 'require_settled', 'summary', 'daily', 'fresh_name', 'replay', 'one_job',
+           'report_again']
 
 # %% ../../nbs/jobs/day.ipynb #b6decf47
 import os
@@ -134,23 +135,77 @@ def require_enough(settings: Settings, prices: pd.DataFrame, session: pd.Timesta
         )
 
 
-def look(settings: Settings, session: str = "") -> Plan:
-    "Check everything that can be checked without writing."
+def checked_prices(settings: Settings) -> pd.DataFrame:
+    "The closes of a source that the desk reads as a table, checked; nothing is stored yet."
     from mlt_lib.data.collect import collect
     from mlt_lib.data.validate import require_coverage, validate
-    from mlt_lib.store.bars import data_hash
 
     collected = collect(settings)
-    checked = require_coverage(validate(collected.prices, settings.data.coverage_share, collected.damaged))
-    chosen = choose_session(pd.DatetimeIndex(checked.prices.index), session)
-    require_enough(settings, checked.prices, chosen)
+    return require_coverage(validate(collected.prices, settings.data.coverage_share, collected.damaged)).prices
+
+
+def stored_prices(settings: Settings, session: str, expected: pd.Timestamp | None) -> pd.DataFrame:
+    "The prices of a source that is collected into the store, checked again as a whole."
+    from mlt_lib.jobs.prices import require_stored, require_there, stored_view
+    from mlt_lib.store.database import open_database
+
+    engine = open_database(settings.database_url, create=False)
+    try:
+        prices = require_stored(stored_view(engine, settings), settings.data.coverage_share)
+        if expected is not None and not session:
+            require_there(engine, settings, prices.index[-1], expected)
+    finally:
+        engine.dispose()
+    return prices
+
+
+def look(
+    settings: Settings,
+    session: str = "",  # YYYY-MM-DD; empty: the last there is
+    expected: pd.Timestamp | None = None,  # the session that it should be, where prices were just fetched
+) -> Plan:
+    "Check everything that can be checked without writing."
+    from mlt_lib.jobs.prices import through_store
+    from mlt_lib.store.bars import data_hash
+
+    prices = stored_prices(settings, session, expected) if through_store(settings) else checked_prices(settings)
+    chosen = choose_session(pd.DatetimeIndex(prices.index), session)
+    require_enough(settings, prices, chosen)
     if settings.execution.broker == "simulated":
         require_free_port(settings.execution.exchange_port)
     for folder in (settings.state, reports_folder(settings)):
         require_writable(folder)
     if (engine := stored(settings)) is not None:
         engine.dispose()
-    return Plan(chosen, checked.prices, data_hash(checked.prices))
+    return Plan(chosen, prices, data_hash(prices))
+
+
+def bring_in(settings: Settings, session: str, namespace: str, tell: Tell) -> pd.Timestamp | None:
+    "The ingest job ahead of a look, for a source whose prices go through the store; the session it should end with."
+    from mlt_lib.jobs.prices import expected_session, through_store
+
+    if not through_store(settings):
+        return None
+    expected = expected_session(settings, session)
+    with only_one(settings.state / "locks", "day"):
+        ingested(settings, Parameters(f"{expected:%Y-%m-%d}", namespace), tell)
+    return expected
+
+
+def ingested(settings: Settings, parameters: Parameters, tell: Tell) -> Receipt:
+    "The ingest job for a source whose prices go through the store."
+    from mlt_lib.jobs.prices import expected_session
+    from mlt_lib.store.database import open_database
+
+    told = parameters if parameters.session else replace(parameters, session=f"{expected_session(settings):%Y-%m-%d}")
+    for folder in (settings.state, reports_folder(settings)):
+        require_writable(folder)
+    engine = open_database(settings.database_url)
+    try:
+        cells = count_cells(tell, "collect and check prices")
+        return require_done(run_job("ingest", told, settings, engine, "", cells))
+    finally:
+        engine.dispose()
 
 # %% ../../nbs/jobs/day.ipynb #1b113732
 def write_tape(folder: Path, namespace: str, prices: pd.DataFrame) -> Path:
@@ -300,12 +355,14 @@ def run_day(
     count: int = HISTORY_SESSIONS,  # sessions that a new book begins with
 ) -> Ended:
     "Ingest, catch up, trade and report for one book."
+    from mlt_lib.jobs.prices import through_store
     from mlt_lib.store.database import open_database
 
     due = due_for(settings, plan, namespace, count)
     with only_one(settings.state / "locks", "day"):
         engine = open_database(settings.database_url)
-        store_prices(settings, engine, plan, namespace, tell)
+        if not through_store(settings):  # else it was the first thing done
+            store_prices(settings, engine, plan, namespace, tell)
         trade_due(settings, engine, plan, namespace, due, tell)
         told, cells = Parameters(f"{plan.session:%Y-%m-%d}", namespace), count_cells(tell, "write the report")
         page = require_done(run_job("report", told, settings, engine, plan.hash, cells)).page
@@ -343,7 +400,9 @@ def summary(engine: Engine, settings: Settings, namespace: str, session: pd.Time
 # %% ../../nbs/jobs/day.ipynb #541ce131
 def daily(settings: Settings, session: str = "", tell: Tell = silent) -> Ended:
     "One trading day of the account's book; look first, then do."
-    return run_day(settings, look(settings, session), settings.execution.account, tell)
+    account = settings.execution.account
+    expected = bring_in(settings, session, account, tell)
+    return run_day(settings, look(settings, session, expected), account, tell)
 
 
 def fresh_name(settings: Settings, until: pd.Timestamp, count: int) -> str:
@@ -366,7 +425,7 @@ def replay(settings: Settings, count: int = 20, until: str = "", tell: Tell = si
             f"[execution] broker = {settings.execution.broker}: a replay sends orders of the past, so it runs on the "
             f"simulated exchange only; set MLT_EXECUTION_BROKER=simulated for it."
         )
-    plan = look(settings, until)
+    plan = look(settings, until, bring_in(settings, until, settings.execution.account, tell))
     available = len(due_for(settings, plan, "", len(plan.prices))) - 1  # one before the first, for the exchange's clock
     if not 1 <= count <= available:
         raise DataError(
@@ -378,9 +437,12 @@ def replay(settings: Settings, count: int = 20, until: str = "", tell: Tell = si
 
 def one_job(settings: Settings, job: str, pairs: Sequence[str], tell: Tell = silent) -> Receipt:
     "Run one job by name; the trade job goes through the sessions that are due before it, like the day."
+    from mlt_lib.jobs.prices import through_store
     from mlt_lib.store.database import open_database
 
     parameters = parse_parameters(job, [f"namespace={settings.execution.account}", *pairs])
+    if job == "ingest" and through_store(settings):
+        return ingested(settings, parameters, tell)
     plan = look(settings, parameters.session)
     parameters = replace(parameters, session=f"{plan.session:%Y-%m-%d}")
     if job == "report":

@@ -31,6 +31,7 @@ from ..execution.ledger import acting
 from ..execution.positions import Snapshot, holdings, performance, snapshot
 from ..execution.reconcile import Reconciled, reconcile
 from ..execution.targets import first_live_session, targets_of
+from .prices import has_actions, stored_view
 from .runner import REST_URL
 from ..market.calendar import decision_time, is_decision_session, require_session
 from ..market.panel import simple_returns
@@ -131,13 +132,17 @@ def known_prices(
     session: pd.Timestamp,
     rows: int | None = None,  # how many of the last; None: all
 ) -> pd.DataFrame:  # sessions x symbols, the last row is the session
-    "The closes that could be known when the session's decision is made."
+    "The prices that could be known when the session's decision is made."
     first, known = (
         settings.universe.first_session,
         decision_time(session) + pd.Timedelta(minutes=settings.data.known_delay_minutes),
     )
-    since = first if rows is None else max((session - pd.Timedelta(days=2 * rows)).date(), first or date.min)
-    prices = read_closes(engine, settings.source_key, settings.universe.symbols or None, as_of=known, since=since)
+    symbols = settings.universe.symbols or None
+    if has_actions(engine, settings.source_key):  # units start at the first close, so all of them are read
+        prices = stored_view(engine, settings, as_of=known)
+    else:
+        since = first if rows is None else max((session - pd.Timedelta(days=2 * rows)).date(), first or date.min)
+        prices = read_closes(engine, settings.source_key, symbols, as_of=known, since=since)
     if prices.empty or prices.index[-1] != session:
         last = f"the last is {prices.index[-1]:%Y-%m-%d}" if len(prices) else "there are none"
         raise DataError(

@@ -7,6 +7,7 @@ all of which a test may change), what was asked (`vendors.requests`), and `vendo
 import asyncio
 import json
 import threading
+from base64 import b64encode
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -81,6 +82,7 @@ class Vendors:
     news: list = field(default_factory=list)
     articles: list = field(default_factory=list)
     posts: dict = field(default_factory=dict)  # subreddit -> posts, newest first
+    token_answer: object = None  # what Reddit says to a login; None: a token for the right id and secret
     requests: list = field(default_factory=list)  # (path, query)
     headers: list = field(default_factory=list)  # of each request
     page: int = 10_000  # most bars in an answer
@@ -107,14 +109,15 @@ async def _spoilt(vendors: Vendors, request: web.Request, fault: str) -> web.Str
     if fault.isdigit():
         headers = vendors.wait if fault == "429" else {"Location": "http://127.0.0.1:9/"} if fault == "302" else {}
         return web.json_response({"message": vendors.message}, status=int(fault), headers=headers)
-    if fault in ("hang", "drip"):
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        if fault == "drip":
+    if fault in ("hang", "drip", "drip_length"):
+        length = {"Content-Length": "100000"} if fault == "drip_length" else {}
+        response = web.StreamResponse(headers={"Content-Type": "application/json"} | length)
+        if fault != "hang":
             await response.prepare(request)
         for _ in range(3000):
             if vendors.stop.is_set():
                 break
-            if fault == "drip":
+            if fault != "hang":
                 await response.write(b" ")
             await asyncio.sleep(0.02)
         raise web.HTTPGatewayTimeout
@@ -187,7 +190,7 @@ async def _bars(request: web.Request) -> web.Response:
     rows = [(s, row) for s in sorted(asked) for row in vendors.bars.get(s, [])]
     yearly = query["timeframe"] != "1Day"
     first, last = pd.Timestamp(query["start"]), pd.Timestamp(query["end"])
-    rows = [(s, row) for s, row in rows if yearly or first <= row["session"] <= last]
+    rows = [(s, row) for s, row in rows if yearly or first <= pd.Timestamp(stamped(row["session"])) <= last]
     rows, token = _cut(rows, request, vendors.page)
     given: dict = {}
     for symbol, row in rows:
@@ -204,6 +207,8 @@ async def _actions(request: web.Request) -> web.Response:
         return refused
     vendors, query = request.app[VENDORS], request.query
     asked = query["symbols"].split(",")
+    if bad := [symbol for symbol in asked if symbol in vendors.invalid]:
+        return web.json_response({"message": f"invalid symbol: {bad[0]}"}, status=400)
     rows = [
         (kind, row)
         for kind, listed in vendors.actions.items()
@@ -274,7 +279,7 @@ async def _yahoo(request: web.Request) -> web.Response:
 
     def factor(session) -> float:  # what Yahoo divides a price of this session by
         product = 1.0
-        for day, new, old in splits:
+        for day, new, old in extra.get("worked_in", splits):
             product *= new / old if session < day else 1.0
         return product
 
@@ -298,6 +303,56 @@ async def _yahoo(request: web.Request) -> web.Response:
         "indicators": {"quote": [quote | extra.get("quote", {})], "adjclose": [{"adjclose": quote["close"]}]},
     }
     return _chart(None, result)
+
+
+@routes.get("/v2/everything")
+async def _everything(request: web.Request) -> web.Response:
+    vendors, query = request.app[VENDORS], request.query
+
+    def error(status: int, code: str, message: str) -> web.Response:
+        return web.json_response({"status": "error", "code": code, "message": message}, status=status)
+
+    if request.headers.get("X-Api-Key") != NEWSAPI_KEY:
+        return error(401, "apiKeyInvalid", "Your API key is invalid or incorrect. Check your key, or go to the site.")
+    if not query.get("q") or len(query["q"]) > 500:
+        return error(400, "parametersMissing", "Required parameters are missing.")
+    if int(query.get("page", 1)) * int(query["pageSize"]) > 100:
+        return error(426, "maximumResultsReached", "Developer accounts are limited to a max of 100 results.")
+    found = [a for a in vendors.articles if query["from"] <= str(a.get("publishedAt")).rstrip("Z") <= query["to"]]
+    found.sort(key=lambda a: a["publishedAt"], reverse=True)
+    shown = found[: int(query["pageSize"])]
+    return web.json_response({"status": "ok", "totalResults": len(found), "articles": shown})
+
+
+@routes.post("/api/v1/access_token")
+async def _token(request: web.Request) -> web.Response:
+    vendors = request.app[VENDORS]
+    if vendors.token_answer is not None:
+        return web.json_response(vendors.token_answer)
+    given = request.headers.get("Authorization", "")
+    if given != "Basic " + b64encode(f"{REDDIT_ID}:{REDDIT_SECRET}".encode()).decode():
+        return web.json_response({"message": "Unauthorized", "error": 401}, status=401)
+    return web.json_response({"access_token": "t0ken", "token_type": "bearer", "expires_in": 86400, "scope": "*"})
+
+
+@routes.get("/r/{name}/new")
+async def _listing(request: web.Request) -> web.Response:
+    vendors, query, name = request.app[VENDORS], request.query, request.match_info["name"]
+    if request.headers.get("Authorization") != "bearer t0ken":
+        return web.json_response({"message": "Unauthorized", "error": 401}, status=401)
+    if name not in vendors.posts:
+        if name == "closed":
+            return web.json_response({"reason": "private", "message": "Forbidden", "error": 403}, status=403)
+        return web.json_response({"message": "Not Found", "error": 404}, status=404)
+    posts = vendors.posts[name]
+    names = [post.get("name") for post in posts]
+    first = names.index(query["after"]) + 1 if query.get("after") else 0
+    shown = posts[first : first + min(vendors.page, int(query["limit"]))]
+    more = shown and first + len(shown) < min(len(posts), 1000)
+    data = {"after": shown[-1]["name"] if more else None, "before": None, "dist": len(shown)}
+    data["children"] = [{"kind": "t3", "data": post} for post in shown]
+    headers = {"x-ratelimit-remaining": "0.0", "x-ratelimit-used": "100", "x-ratelimit-reset": "599"}
+    return web.json_response({"kind": "Listing", "data": data}, headers=headers)
 
 
 @contextmanager

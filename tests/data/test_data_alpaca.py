@@ -137,7 +137,7 @@ def test_what_is_not_over_is_neither_asked_for_nor_called_complete(vendors):
     alpaca = AlpacaBars(SecretStr(KEY), SecretStr(SECRET), vendors.url, clock=lambda: during)
     bars, _, complete, _ = gathered(alpaca.pages(Ask(("AAPL",), date(2022, 3, 28), date(2022, 4, 30))))
     assert bars["session"].max() == pd.Timestamp("2022-03-29") and complete == ()
-    assert vendors.asked("/stocks/bars")[0]["end"] == "2022-03-29"
+    assert vendors.asked("/stocks/bars")[0]["end"] == "2022-03-29T17:00:00Z"
     assert list(alpaca.pages(Ask(("AAPL",), date(2022, 4, 1), date(2022, 4, 30)))) == []
 
 
@@ -218,6 +218,27 @@ def test_pages_that_lead_in_a_circle_end(alpaca, monkeypatch):
         list(alpaca.pages(Ask(("AAPL",), *JANUARY)))
 
 
+def test_a_plan_without_all_exchanges_is_told_which_setting_to_change(alpaca, vendors):
+    vendors.message = "subscription does not permit querying recent SIP data"
+    vendors.fail("403", on="/stocks/bars")
+    with pytest.raises(SourceError, match="alpaca_feed = iex") as caught:
+        list(alpaca.pages(Ask(("AAPL",), *JANUARY)))
+    assert not caught.value.again
+
+
+def test_a_yearly_answer_that_nobody_can_read_makes_no_symbol_unknown(alpaca, vendors):
+    pages = alpaca.pages(Ask(("NOSUCH",), *JANUARY))
+    next(pages), next(pages)
+    vendors.fail("scalar", on="/stocks/bars")
+    with pytest.raises(SourceError, match="can't be read"):
+        next(pages)
+
+
+def test_a_symbol_named_twice_is_asked_for_once(alpaca, vendors):
+    bars, *_ = gathered(alpaca.pages(Ask(("AAPL", "AAPL"), date(1990, 1, 2), date(2022, 1, 31))))
+    assert not bars.duplicated(["symbol", "session"]).any() and vendors.asked("/bars")[0]["symbols"] == "AAPL"
+
+
 def test_nobody_listens():
     alpaca = AlpacaBars(SecretStr(KEY), SecretStr(SECRET), "http://127.0.0.1:9", clock=lambda: NOW)
     with pytest.raises(SourceError, match="can't be reached") as caught:
@@ -245,7 +266,7 @@ answers = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(json_values | answers)
 def test_whatever_comes_is_bars_damage_or_one_error(payload):
     try:
@@ -275,7 +296,7 @@ sets = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(json_values | sets)
 def test_whatever_comes_is_actions_damage_or_one_error(payload):
     try:

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlt_lib.data.sentiment import VADER_FINANCE, ClassifierScorer, text_key
-from mlt_lib.data.tone import Voices, first_told, readings, tone
-from mlt_lib.errors import DataError
+from mlt_lib.data.sentiment import VADER, VADER_FINANCE, ClassifierScorer, text_key
+from mlt_lib.data.tone import Voices, first_told, readings, tone, tone_view
+from mlt_lib.errors import DataError, StoreError
 from mlt_lib.market.calendar import decision_time, sessions
+from mlt_lib.store.database import open_database
+from mlt_lib.store.features import materialise, read_features
 
 QUICK = settings(max_examples=30, deadline=None)
 DAYS = sessions("2018-01-02", "2018-01-12")
@@ -201,3 +203,19 @@ def test_it_carries_its_scorers_name_and_note():
     found = tone(frame([("1", "n", ("KO",), 0, 0, "a", "up", None)]), DAYS, NAMES, scorer)
     assert (found.name, found.version, found.note) == ("tone_bert", "v7", "measured elsewhere")
     assert tone(frame([]), DAYS, NAMES).name == "tone_vader_finance"
+
+
+def test_stored_and_read_it_is_what_was_computed_and_another_scorer_is_another_feature(tmp_path):
+    engine = open_database(f"sqlite:///{tmp_path}/desk.db")
+    found = tone(frame([("1", "n", ("KO",), 20, 20, "a", "Coke beats", None)]), DAYS, NAMES)
+    view = tone_view()
+    assert materialise(engine, [view], {"tone": found.value}, "n").rows == int(found.value.notna().sum().sum()) > 3
+    assert materialise(engine, [view], {"tone": found.value}, "n").rows == 0
+    asked = pd.MultiIndex.from_product([DAYS, NAMES], names=["date", "symbol"])
+    read = read_features(engine, [view], asked, "n", within=pd.Timedelta(0))["weak_tone"]
+    np.testing.assert_array_equal(read.to_numpy(), found.value.to_numpy().ravel())
+    for other in (tone_view(VADER), tone_view(voices=Voices(prior=5))):
+        assert other.fingerprint != view.fingerprint
+        with pytest.raises(StoreError, match="raise the view's version to 2"):
+            materialise(engine, [other], {"tone": found.value}, "n")
+    engine.dispose()
