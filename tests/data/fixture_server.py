@@ -48,6 +48,14 @@ FAULTS = [
     "huge",
     "scalar",
 ]
+SLOW = ("hang", "drip", "drip_length")
+
+
+def patience(fault: str) -> float:
+    "Seconds to wait for an answer: few where none will come, many where a loaded machine may be slow to give it."
+    return 0.3 if fault in SLOW else 20.0
+
+
 HTML = "<!doctype html><html><head><title>We will be right back</title></head><body>Scheduled maintenance</body></html>"
 
 
@@ -158,7 +166,9 @@ async def _spoil(request: web.Request, handler):
         ):
             vendors.faults.remove(item)
             return await _spoilt(vendors, request, item[0])
-    return await handler(request)
+    response = await handler(request)
+    response.enable_compression()  # gzip where the client takes it, as vendors do
+    return response
 
 
 VENDORS: web.AppKey[Vendors] = web.AppKey("vendors", Vendors)

@@ -22,7 +22,7 @@ anything = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["Retry-After", "x-ratelimit-reset", "X-RateLimit-Reset"]),
@@ -44,7 +44,7 @@ def test_waits_as_vendors_write_them(headers, wait):
     assert wait_seconds(headers, NOON) == wait
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(300, 599), anything)
 def test_a_refusal_is_one_short_line_without_the_secret(status, message):
     error = refusal("vendor", status, {"m": message, "k": "s3cret"}, {}, NOON, "VENDOR_KEY", ("s3cret",))
@@ -53,7 +53,7 @@ def test_a_refusal_is_one_short_line_without_the_secret(status, message):
     assert error.again == (status in (408, 425, 429) or status >= 500)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=60) | anything.map(lambda value: json.dumps(value).encode()))
 def test_a_body_is_json_or_one_error(body):
     assert isinstance(complaint(body), str)
@@ -80,7 +80,7 @@ def test_broken_lines_say_whether_to_ask_again(error, again, part):
     assert told.again == again and part in str(told)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(anything | st.sampled_from([1e12, -1e12, 10**400, True])))
 def test_numbers_are_finite_or_nan_and_every_strange_value_is_marked(values):
     found, bad = numbers(values)
@@ -91,7 +91,7 @@ def test_numbers_are_finite_or_nan_and_every_strange_value_is_marked(values):
         assert strange == (value is not None and not plain) and math.isnan(number) == (not plain)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(anything | st.datetimes().map(lambda moment: moment.isoformat() + "Z") | st.integers(-(10**12), 10**12))
 )
@@ -102,7 +102,7 @@ def test_moments_are_in_our_century_or_nat(values):
     assert ((good >= "1970-01-01") & (good < "2100-01-01")).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.datetimes(datetime(1970, 1, 2), datetime(2099, 12, 30)), st.integers(-14 * 60, 14 * 60))
 def test_a_moment_is_the_same_in_every_zone(moment, minutes):
     sign, (hours, rest) = "-" if minutes < 0 else "+", divmod(abs(minutes), 60)
@@ -111,7 +111,7 @@ def test_a_moment_is_the_same_in_every_zone(moment, minutes):
     assert found == pd.Timestamp(moment, tz="UTC")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(anything)
 def test_days_and_texts_take_anything(value):
     assert day(value) is None or isinstance(day(value), pd.Timestamp)
