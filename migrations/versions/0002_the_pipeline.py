@@ -258,6 +258,7 @@ def widen() -> None:
         table.add_column(sa.Column("outcome", sa.Text(), nullable=False, server_default="quarantine"))
         table.add_column(moment("stamp", True))
         table.create_check_constraint(op.f("ck_quarantine_outcome"), "outcome IN ('quarantine', 'reject')")
+        table.create_check_constraint(op.f("ck_quarantine_finite"), f"value > -{ANY} AND value < {ANY}")
 
 
 def bars(server: str) -> None:
@@ -420,7 +421,8 @@ def downgrade() -> None:
     for table in NEW:
         op.drop_table(table)
     with op.batch_alter_table("quarantine") as table:
-        table.drop_constraint(op.f("ck_quarantine_outcome"), type_="check")
+        for rule in ("outcome", "finite"):
+            table.drop_constraint(op.f(f"ck_quarantine_{rule}"), type_="check")
         for column in ("outcome", "stamp"):
             table.drop_column(column)
     with op.batch_alter_table("instruments") as table:

@@ -73,19 +73,24 @@ def make_engine(
         address = make_url(url)
         if address.drivername == "postgresql":
             address = address.set(drivername="postgresql+psycopg")
+        if address.get_backend_name() == "sqlite":
+            return _new_engine(address, busy_seconds)
         key = (os.getpid(), address.render_as_string(hide_password=False), busy_seconds)
         if (engine := _ENGINES.get(key)) is None:
             engine = _ENGINES[key] = _new_engine(address, busy_seconds)
         return engine
-    except ArgumentError as error:
-        shown = url if isinstance(url, str) and "@" not in url else "that"
-        raise StoreError(f"{shown!r} is no database address; write sqlite:///path/to/desk.db.") from error
+    except ArgumentError:
+        shown = "this" if "@" in str(url) else repr(url)  # where a password may stand, nothing is shown
+        raise StoreError(f"{shown} is no database address; write sqlite:///path/to/desk.db.") from None
     except ModuleNotFoundError as error:
         raise StoreError(f"no driver for {address.drivername}: install the package {error.name!r}.") from error
 
 
 def _new_engine(address: URL, busy_seconds: float) -> Engine:
-    if address.get_backend_name() != "sqlite":
+    if address.get_backend_name() not in ("sqlite", "postgresql"):
+        create_engine(address)  # an unknown name, or a driver that isn't there, is the first thing to say
+        raise StoreError(f"{address.get_backend_name()} is no database of the desk's; use SQLite or PostgreSQL.")
+    if address.get_backend_name() == "postgresql":
         arguments = server_arguments(address, busy_seconds)
         return create_engine(
             address, connect_args=arguments, pool_pre_ping=True, pool_recycle=RECYCLE_SECONDS, pool_use_lifo=True

@@ -68,12 +68,15 @@ def stored_revision(
 def migrate(
     engine: Engine,  # of an empty, older or newer database
     folder: Path,  # of the migrations
-    revision: str = "head",  # where to; an older one goes back, where nothing is lost by it
+    revision: str = "head",  # where to; any other goes back, where nothing is lost by it
 ) -> None:
     "Bring a database to a revision, wholly or not at all."
     from alembic import command
     from alembic.config import Config
 
+    known = revisions(folder)
+    if revision not in ("base", *known, "head"):
+        raise StoreError(f"there is no revision {revision!r}; these are: base, {', '.join(known)}.")
     with engine.execution_options(writes=True).connect() as connection:
         sqlite = connection.connection.dbapi_connection if engine.dialect.name == "sqlite" else None
         if sqlite:
@@ -86,7 +89,7 @@ def migrate(
                     take_turn(connection, "migration")
                 config = Config(attributes={"connection": connection})
                 config.set_main_option("script_location", str(folder).replace("%", "%%"))
-                step = command.upgrade if revision in ("head", revisions(folder)[-1]) else command.downgrade
+                step = command.upgrade if revision in ("head", known[-1]) else command.downgrade
                 step(config, revision)
                 if sqlite and (orphans := sqlite.execute("PRAGMA foreign_key_check").fetchall()):
                     raise StoreError(f"database {named(engine.url)}: migrating would orphan rows of {orphans[0][0]}.")
@@ -163,6 +166,8 @@ def transaction(
     "Write all of it or nothing; rows stay readable after the commit."
     with explained(engine.url):
         writing = engine.execution_options(writes=True)
+        if engine.dialect.name == "postgresql":  # whoever had to wait for its turn sees what was written meanwhile
+            writing = writing.execution_options(isolation_level="READ COMMITTED")
         with Session(writing, expire_on_commit=False) as session, session.begin():
             take_turn(session.connection(), turn)
             yield session

@@ -182,7 +182,7 @@ class Quarantine(Record):
     "A value of a source that the desk refused, and the rule that it broke."
 
     __tablename__ = "quarantine"
-    __table_args__ = (one_of("outcome", OUTCOMES), Index(None, "source", "session"))
+    __table_args__ = (one_of("outcome", OUTCOMES), finite("value"), Index(None, "source", "session"))
     id: Mapped[int] = mapped_column(primary_key=True)
     source: Mapped[str]
     symbol: Mapped[str]

@@ -104,9 +104,9 @@ for n in range(40):
     with transaction(engine, turn=f"turn {{n % 3}}") as session:
         append(session, "k", {{"n": n}}, namespace="demo", actor="process")
 """
-    crowd = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE) for _ in range(3)]
-    assert [p.communicate(timeout=60)[1] for p in crowd] == [b""] * 3
-    assert verify(engine) == Verified(120, head(engine), True)
+    crowd = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE) for _ in range(2)]
+    assert [p.communicate(timeout=60)[1] for p in crowd] == [b""] * 2
+    assert verify(engine) == Verified(80, head(engine), True)
 
 
 # tampering

@@ -84,15 +84,22 @@ def shape(engine, tables):
     if engine.dialect.name == "sqlite":
         with engine.connect() as made:
             kinds = dict(made.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'table'")).all())
+    every = {
+        what: getattr(found, f"get_multi_{what}")()
+        for what in ("columns", "pk_constraint", "foreign_keys", "unique_constraints", "indexes", "check_constraints")
+    }
+
+    def of(table, what):
+        return every[what][None, table]
+
     return {
         t: (
-            [(c["name"], str(c["type"]), c["nullable"]) for c in found.get_columns(t)],
-            found.get_pk_constraint(t)["name"],
-            found.get_pk_constraint(t)["constrained_columns"],
-            sorted(map(str, found.get_foreign_keys(t))),
-            sorted(map(str, found.get_unique_constraints(t))),
-            sorted((i["name"], i["column_names"], i["unique"]) for i in found.get_indexes(t)),
-            sorted((c["name"], " ".join(c["sqltext"].split())) for c in found.get_check_constraints(t)),
+            [(c["name"], str(c["type"]), c["nullable"]) for c in of(t, "columns")],
+            (of(t, "pk_constraint")["name"], of(t, "pk_constraint")["constrained_columns"]),
+            sorted(map(str, of(t, "foreign_keys"))),
+            sorted(map(str, of(t, "unique_constraints"))),
+            sorted((i["name"], i["column_names"], i["unique"]) for i in of(t, "indexes")),
+            sorted((c["name"], " ".join(c["sqltext"].split())) for c in of(t, "check_constraints")),
             "WITHOUT ROWID" in kinds.get(t, ""),
             "AUTOINCREMENT" in kinds.get(t, ""),
         )
@@ -173,8 +180,10 @@ def test_what_is_no_price_or_amount_is_refused(engine, field, value):
         "INSERT INTO quotes VALUES ('s', 'KO', '{t}', '{t}', '{t}', 1, {value}, 1, 1)",
         "INSERT INTO fundamentals VALUES ('s', 'KO', 'book', '2022-01-03', '{t}', '{t}', '{t}', {value})",
         "INSERT INTO features VALUES ('f', 1, 'KO', '2022-01-03', '{t}', '{t}', '{t}', {value})",
+        "INSERT INTO quarantine (id, source, symbol, session, field, value, rule, detail, recorded_time) "
+        "VALUES (1, 's', 'KO', '2022-01-03', 'close', {value}, 'r', 'd', '{t}')",
     ],
-    ids=["actions", "minute_bars", "quotes", "sizes", "fundamentals", "features"],
+    ids=["actions", "minute_bars", "quotes", "sizes", "fundamentals", "features", "quarantine"],
 )
 def test_no_nan_and_no_infinity_anywhere(engine, statement, value):
     with pytest.raises(IntegrityError, match="ck_"), engine.begin() as connection:
@@ -272,6 +281,11 @@ def test_an_empty_database_may_go_all_the_way_down(new_url):
     engine = open_database(new_url)
     assert set(inspect(engine).get_table_names()) > OURS
     engine.dispose()
+
+
+def test_a_revision_that_there_is_not(engine):
+    with pytest.raises(StoreError, match="there is no revision '0007'; these are: base, 0001, 0002"):
+        migrate(engine, migrations_folder(), "0007")
 
 
 def test_a_newer_revision_is_refused_untouched(new_url):

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 
+import pandas as pd
 import psycopg
 import pytest
 import servers
@@ -16,7 +17,7 @@ from mlt_lib.store.connections import make_engine, ready, server_arguments
 from mlt_lib.store.database import open_database, retried, snapshot, take_turn, transaction
 from mlt_lib.store.remedies import explained, named, passing, remedy
 from mlt_lib.store.schema import SERIES, Instrument, Quote
-from mlt_lib.store.tiers import Part, drop_before, ensure_partitions, keep_for, parts, tier
+from mlt_lib.store.tiers import Part, drop_before, ensure_partitions, keep_for, make_parts, parts, tier
 
 on_servers = pytest.mark.parametrize("server", ["postgres", "timescale"], indirect=True)
 on_plain = pytest.mark.parametrize("server", ["postgres"], indirect=True)
@@ -72,11 +73,28 @@ def test_what_the_address_says_goes_before(url):
     assert "connect_timeout" not in server_arguments(make_url("postgresql://h/d?connect_timeout=3"), 5.0)
 
 
-def test_one_engine_per_process_and_database(tmp_path):
-    one, two = (make_engine(f"sqlite:///{tmp_path}/a.db") for _ in range(2))
+def test_one_engine_per_process_and_server(tmp_path):
+    one, two = (make_engine("postgresql://desk@127.0.0.1:1/quant") for _ in range(2))
     assert one is two
-    assert make_engine(f"sqlite:///{tmp_path}/b.db") is not one
-    assert make_engine(f"sqlite:///{tmp_path}/a.db", busy_seconds=1) is not one
+    assert make_engine("postgresql://desk@127.0.0.1:1/other") is not one
+    assert make_engine("postgresql://desk@127.0.0.1:1/quant", busy_seconds=1) is not one
+
+
+def test_a_file_that_was_moved_away_gets_nothing_more(tmp_path):
+    path = tmp_path / "desk.db"
+    first = open_database(f"sqlite:///{path}")
+    with transaction(first) as session:
+        add("OLD")(session)
+    for old in tmp_path.iterdir():
+        old.rename(tmp_path / f"away-{old.name}")
+    second = open_database(f"sqlite:///{path}")
+    with transaction(second) as session:
+        add("NEW")(session)
+    with snapshot(second) as session:
+        assert session.scalars(select(Instrument.symbol)).all() == ["NEW"]
+    assert path.exists()
+    first.dispose()
+    second.dispose()
 
 
 @on_servers
@@ -250,6 +268,29 @@ def test_a_moment_comes_back_from_every_server(engine):
     with snapshot(engine) as session:
         found = session.scalars(select(Quote.event_time)).one()
     assert found == told and found.utcoffset() == dt.timedelta(0)
+
+
+@on_plain
+def test_turns_hold_where_the_server_would_rather_serialise(url):
+    "A role or a server may have another isolation as its default; whoever waited must see what was written meanwhile."
+    engine = open_database(
+        url.update_query_dict({"options": "-c default_transaction_isolation=serializable"}), busy_seconds=20
+    )
+    with transaction(engine) as session:
+        session.add(Instrument(symbol="N", name="0", source="test"))
+
+    def count_up():
+        for _ in range(10):
+            with transaction(engine) as session:
+                row = session.get_one(Instrument, "N")
+                row.name = str(int(row.name) + 1)
+
+    threads = [threading.Thread(target=count_up) for _ in range(3)]
+    [t.start() for t in threads]
+    [t.join(60) for t in threads]
+    with snapshot(engine) as session:
+        assert session.get_one(Instrument, "N").name == "30"
+    engine.dispose()
 
 
 # faults that pass
@@ -457,6 +498,43 @@ def test_writers_that_want_the_same_partition_get_one(new_url):
     [t.start() for t in threads]
     [t.join(30) for t in threads]
     assert sorted(made) == [0, 0, 0, 2]
+    engine.dispose()
+
+
+def test_a_horizon_in_whatever_way_it_is_told(new_url):
+    "The day or the moment itself stays."
+    engine = open_database(new_url)
+    for table, row in (
+        ("features", "'f', 1, 'KO', '2022-06-01', '{t}', '{t}', '{t}', 1"),
+        ("quotes", "'s', 'KO', '{t}', '{t}', '{t}'"),
+    ):
+        with transaction(engine) as session:
+            session.execute(
+                text(
+                    f"INSERT INTO {table} VALUES ({row.format(t='2022-06-01T00:00:00.000000Z')}{', 1' * 4 * (table == 'quotes')})"
+                )
+            )
+        for horizon in (dt.date(2022, 6, 1), pd.Timestamp("2022-06-01", tz="UTC"), dt.datetime(2022, 6, 1, tzinfo=UTC)):
+            with transaction(engine) as session:
+                assert drop_before(session.connection(), table, horizon) == []
+    with transaction(engine) as session, pytest.raises(StoreError, match="has no time zone"):
+        drop_before(session.connection(), "quotes", dt.datetime(2022, 6, 1))
+    engine.dispose()
+
+
+@on_plain
+def test_parts_are_made_once_the_reader_has_gone(new_url):
+    engine, slow = open_database(new_url, busy_seconds=20), open_database(new_url)
+    with snapshot(slow) as reader:
+        reader.scalar(select(func.count()).select_from(Quote))
+        thread = threading.Thread(target=make_parts, args=(engine, "quotes", WEEKS[0], WEEKS[-1]))
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+    thread.join(20)
+    with snapshot(engine) as session:
+        assert len(parts(session.connection(), "quotes")) == 5
+    assert make_parts(engine, "quotes", WEEKS[0], WEEKS[-1]) == 0
     engine.dispose()
 
 
