@@ -37,7 +37,7 @@ from mlt_lib.store.bars import data_hash, read_bars, write_bars  # noqa: E402
 from mlt_lib.store.database import open_database  # noqa: E402
 from mlt_lib.store.schema import Bar  # noqa: E402
 
-NAMES, SESSIONS, OBJECTS = 500, 2520, 50_000
+NAMES, SESSIONS, OBJECTS = 500, 2520, 20_000
 FIELDS = ("open", "high", "low", "close", "volume")
 BOUNDS = {  # rows a second, at least; seconds, at most
     ("postgres", "in"): ("rows/s", 300_000),
@@ -150,11 +150,12 @@ def main() -> int:
     "Measure, write, print a table; 1 when a bound is missed."
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--servers", nargs="+", default=["sqlite", "postgres", "timescale"])
     parser.add_argument("--out", type=Path, default=ROOT / "docs/figures/store.json")
     asked = parser.parse_args()
     bars, kept = made_up(), {}
     with tempfile.TemporaryDirectory() as folder:
-        for server in ("sqlite", "postgres", "timescale"):
+        for server in asked.servers:
             if server != "sqlite" and not servers.found(server)[0]:
                 print(f"{server}: {servers.found(server)[1]}; not measured", file=sys.stderr)
                 continue
