@@ -1166,6 +1166,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'mlt_lib/market/views.py'),
                                       'mlt_lib.market.views._called': ('market/views.html#_called', 'mlt_lib/market/views.py'),
                                       'mlt_lib.market.views._plain': ('market/views.html#_plain', 'mlt_lib/market/views.py'),
+                                      'mlt_lib.market.views._spelt': ('market/views.html#_spelt', 'mlt_lib/market/views.py'),
                                       'mlt_lib.market.views._views': ('market/views.html#_views', 'mlt_lib/market/views.py'),
                                       'mlt_lib.market.views.bar_panels': ('market/views.html#bar_panels', 'mlt_lib/market/views.py'),
                                       'mlt_lib.market.views.feedable': ('market/views.html#feedable', 'mlt_lib/market/views.py'),
