@@ -41,7 +41,7 @@ def table(rows):
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(rows=st.lists(filed, min_size=1, max_size=8, unique_by=lambda r: r[:2]))
 def test_equals_a_search_through_all_filings(rows):
     facts = accounting_facts(table(rows), ["assets"])
@@ -57,7 +57,7 @@ def test_equals_a_search_through_all_filings(rows):
         np.testing.assert_array_equal([found["assets"].iloc[n, 0], found["assets_before"].iloc[n, 0]], [value, before])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     rows=st.lists(filed, min_size=1, max_size=6, unique_by=lambda r: r[:2]),
     more=st.lists(filed, max_size=4),
