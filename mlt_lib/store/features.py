@@ -23,11 +23,11 @@ from ..market.views import FeatureView
 from .arrow import fetch_arrow, floats, text_codes, whole_numbers
 from .bulk import append_rows
 from .columns import utc_text
-from .database import explained, transaction
+from .database import explained, take_turn, transaction
 from .feature_versions import claim_version, panels_digest, require_stored, stored_name
 from .intake import check_delay
 from .market_data import Feature
-from .restatements import stamp, take_turn
+from .restatements import stamp
 from .vintages import Facts
 
 # %% ../../nbs/store/features.ipynb #211c7bed
@@ -160,7 +160,7 @@ def materialise(
     days = [day for one in found.values() for day in one.index[[0, -1][: len(one)]]]
     with transaction(engine) as session:
         connection = session.connection()
-        take_turn(connection, FEATURES, source)
+        take_turn(connection, f"features of {source}")
         receipts = {view.name: claim_version(session, view, source, panels_digest(view, panels)) for view in views}
         bounds = (min(days).date(), max(days).date()) if days else (dt.date.max, dt.date.max)
         stored = feature_rows(engine, views, source, *bounds)

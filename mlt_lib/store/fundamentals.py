@@ -19,9 +19,9 @@ from ..market.accounting import FACT_COLUMNS
 from .arrow import fetch_arrow, floats, text_codes, whole_numbers
 from .bulk import append_rows
 from .columns import utc_text
-from .database import explained, transaction
+from .database import explained, take_turn, transaction
 from .market_data import Fundamental
-from .restatements import Written, stamp, take_turn
+from .restatements import Written, stamp
 from .vintages import Facts
 
 # %% ../../nbs/store/fundamentals.ipynb #836a9de5
@@ -109,7 +109,7 @@ def write_accounts(
     "Store versions that are new or say something else, each as a row of its own."
     told = _checked(facts)
     with transaction(engine) as session:
-        take_turn(session.connection(), FUNDAMENTALS, source)
+        take_turn(session.connection(), f"fundamentals of {source}")
         stored = read_accounts(engine, source, list(told["item"].unique()))
         recorded = stamp(stored["recorded_time"].to_numpy("datetime64[us]").astype("int64"))
         fresh, overwritten = _versions(told, stored)
