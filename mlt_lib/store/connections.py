@@ -73,6 +73,8 @@ def make_engine(
         address = make_url(url)
         if address.drivername == "postgresql":
             address = address.set(drivername="postgresql+psycopg")
+        if address.get_backend_name() == "sqlite":
+            return _new_engine(address, busy_seconds)
         key = (os.getpid(), address.render_as_string(hide_password=False), busy_seconds)
         if (engine := _ENGINES.get(key)) is None:
             engine = _ENGINES[key] = _new_engine(address, busy_seconds)

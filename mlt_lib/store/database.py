@@ -166,6 +166,8 @@ def transaction(
     "Write all of it or nothing; rows stay readable after the commit."
     with explained(engine.url):
         writing = engine.execution_options(writes=True)
+        if engine.dialect.name == "postgresql":  # whoever had to wait for its turn sees what was written meanwhile
+            writing = writing.execution_options(isolation_level="READ COMMITTED")
         with Session(writing, expire_on_commit=False) as session, session.begin():
             take_turn(session.connection(), turn)
             yield session

@@ -73,11 +73,28 @@ def test_what_the_address_says_goes_before(url):
     assert "connect_timeout" not in server_arguments(make_url("postgresql://h/d?connect_timeout=3"), 5.0)
 
 
-def test_one_engine_per_process_and_database(tmp_path):
-    one, two = (make_engine(f"sqlite:///{tmp_path}/a.db") for _ in range(2))
+def test_one_engine_per_process_and_server(tmp_path):
+    one, two = (make_engine("postgresql://desk@127.0.0.1:1/quant") for _ in range(2))
     assert one is two
-    assert make_engine(f"sqlite:///{tmp_path}/b.db") is not one
-    assert make_engine(f"sqlite:///{tmp_path}/a.db", busy_seconds=1) is not one
+    assert make_engine("postgresql://desk@127.0.0.1:1/other") is not one
+    assert make_engine("postgresql://desk@127.0.0.1:1/quant", busy_seconds=1) is not one
+
+
+def test_a_file_that_was_moved_away_gets_nothing_more(tmp_path):
+    path = tmp_path / "desk.db"
+    first = open_database(f"sqlite:///{path}")
+    with transaction(first) as session:
+        add("OLD")(session)
+    for old in tmp_path.iterdir():
+        old.rename(tmp_path / f"away-{old.name}")
+    second = open_database(f"sqlite:///{path}")
+    with transaction(second) as session:
+        add("NEW")(session)
+    with snapshot(second) as session:
+        assert session.scalars(select(Instrument.symbol)).all() == ["NEW"]
+    assert path.exists()
+    first.dispose()
+    second.dispose()
 
 
 @on_servers
@@ -251,6 +268,29 @@ def test_a_moment_comes_back_from_every_server(engine):
     with snapshot(engine) as session:
         found = session.scalars(select(Quote.event_time)).one()
     assert found == told and found.utcoffset() == dt.timedelta(0)
+
+
+@on_plain
+def test_turns_hold_where_the_server_would_rather_serialise(url):
+    "A role or a server may have another isolation as its default; whoever waited must see what was written meanwhile."
+    engine = open_database(
+        url.update_query_dict({"options": "-c default_transaction_isolation=serializable"}), busy_seconds=20
+    )
+    with transaction(engine) as session:
+        session.add(Instrument(symbol="N", name="0", source="test"))
+
+    def count_up():
+        for _ in range(10):
+            with transaction(engine) as session:
+                row = session.get_one(Instrument, "N")
+                row.name = str(int(row.name) + 1)
+
+    threads = [threading.Thread(target=count_up) for _ in range(3)]
+    [t.start() for t in threads]
+    [t.join(60) for t in threads]
+    with snapshot(engine) as session:
+        assert session.get_one(Instrument, "N").name == "30"
+    engine.dispose()
 
 
 # faults that pass
