@@ -1713,6 +1713,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'mlt_lib/store/fetches.py')},
             'mlt_lib.store.fundamentals': { 'mlt_lib.store.fundamentals._checked': ( 'store/fundamentals.html#_checked',
                                                                                      'mlt_lib/store/fundamentals.py'),
+                                            'mlt_lib.store.fundamentals._versions': ( 'store/fundamentals.html#_versions',
+                                                                                      'mlt_lib/store/fundamentals.py'),
                                             'mlt_lib.store.fundamentals.read_accounts': ( 'store/fundamentals.html#read_accounts',
                                                                                           'mlt_lib/store/fundamentals.py'),
                                             'mlt_lib.store.fundamentals.write_accounts': ( 'store/fundamentals.html#write_accounts',

@@ -40,7 +40,11 @@ def accounting_facts(
     ends = {"event_time": period.tz_localize("UTC") + pd.Timedelta(days=1)}
     ends["known_time"] = pd.DatetimeIndex(known).tz_localize("UTC") + pd.Timedelta(days=1)  # when the day is over
     told = table.assign(period_end=period, **ends)
-    long = told.melt(["symbol", "period_end", *ends], list(items), "item", "value").dropna(subset=["value"])
+    long = (
+        told.melt(["symbol", "period_end", *ends], list(items), "item", "value")
+        .dropna(subset=["value"])
+        .astype({"value": float})
+    )
     return long[list(FACT_COLUMNS)].sort_values(["symbol", "item", "known_time"], kind="stable", ignore_index=True)
 
 # %% ../../nbs/market/accounting.ipynb #804e66aa

@@ -85,6 +85,22 @@ def _checked(facts: pd.DataFrame) -> pd.DataFrame:
     return told.reset_index(drop=True)
 
 
+def _versions(told: pd.DataFrame, stored: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    "Which facts are versions that the store lacks, and which say something else under the newest filing that it has."
+    key = [*KEY, "known_time"]
+    filed = stored[stored["known_time"] != stored["recorded_time"]]  # the others were learnt, not filed
+    asked = pd.MultiIndex.from_frame(told[KEY])
+    had = pd.MultiIndex.from_frame(told[key]).isin(pd.MultiIndex.from_frame(filed[key]))
+    newest = filed.groupby(KEY)["known_time"].max().reindex(asked)
+    word = stored.sort_values(["known_time", "recorded_time"]).groupby(KEY)["value"].last().reindex(asked)
+    both = pd.concat([stored.assign(place=-1), told.assign(place=range(len(told)))])
+    both = both.sort_values([*key, "place"], kind="stable")
+    repeats = both.duplicated(KEY) & (both["value"] == both.groupby(KEY, sort=False)["value"].shift(1))
+    again = repeats[both["place"] >= 0].to_numpy()
+    last = had & (newest.array == told["known_time"].array)
+    return ~had & ~again, last & (word.to_numpy() != told["value"].to_numpy())
+
+
 def write_accounts(
     engine: Engine,  # of the desk's database
     facts: pd.DataFrame,  # FACT_COLUMNS, as from accounting_facts
@@ -96,25 +112,15 @@ def write_accounts(
         take_turn(session.connection(), FUNDAMENTALS, source)
         stored = read_accounts(engine, source, list(told["item"].unique()))
         recorded = stamp(stored["recorded_time"].to_numpy("datetime64[us]").astype("int64"))
-        past = stored.assign(place=-1, value=stored["value"])
-        both = pd.concat([past, told.assign(place=range(len(told)))]).sort_values(
-            [*KEY, "known_time", "place"], kind="stable"
+        fresh, overwritten = _versions(told, stored)
+        write = told.assign(known_time=told["known_time"].mask(overwritten, recorded))[fresh | overwritten]
+        first = ~write.duplicated(KEY) & ~pd.MultiIndex.from_frame(write[KEY]).isin(
+            pd.MultiIndex.from_frame(stored[KEY])
         )
-        before = both.groupby(KEY, sort=False)["value"].shift(1)
-        same = (both["value"] == before) & both.duplicated(KEY)
-        mine = (both["place"] >= 0).to_numpy()
-        write = both[mine & ~same.to_numpy()]
-        filed = stored.set_index(KEY)["known_time"].groupby(level=KEY).max()
-        last = filed.reindex(pd.MultiIndex.from_frame(write[KEY])).to_numpy("datetime64[us]")
-        known = write["known_time"].to_numpy("datetime64[us]")
-        late = np.maximum(known, recorded.tz_convert(None).to_datetime64()).astype("datetime64[us]")
-        restated = ~np.isnat(last)
-        times = {"event_time": write["event_time"], "known_time": np.where(restated & (known <= last), late, known)}
-        if len(write):
-            moments = recorded + pd.to_timedelta(
-                write.groupby(KEY).cumcount(), unit="us"
-            )  # versions told at once keep their order
-            columns = {"symbol": write["symbol"], "item": write["item"], "period_end": write["period_end"], **times}
-            kept = {"source": source, **columns, "recorded_time": moments, "value": write["value"]}
-            append_rows(session.connection(), FUNDAMENTALS.table, kept)
-    return Written(int((~restated).sum()), int(restated.sum()), int((mine & same.to_numpy()).sum()))
+        if len(write):  # versions told at once are recorded one after the other
+            moments = recorded + pd.to_timedelta(write.groupby(KEY).cumcount(), unit="us")
+            columns = {name: write[name] for name in FACT_COLUMNS}
+            append_rows(
+                session.connection(), FUNDAMENTALS.table, {"source": source, **columns, "recorded_time": moments}
+            )
+    return Written(int(first.sum()), len(write) - int(first.sum()), len(told) - len(write))
