@@ -75,17 +75,27 @@ def _called(code: CodeType, scope: Mapping[str, Any]) -> Iterator[FunctionType]:
         yield from _called(inner, scope)
 
 
+def _spelt(part: Any) -> str:
+    "A piece of code in words of our own, the same on every Python: without docstrings, annotations and what errors say."
+    if isinstance(part, list):
+        return "[" + ",".join(map(_spelt, part)) + "]"
+    if not isinstance(part, ast.AST):
+        return repr(part)
+    fields = dict(ast.iter_fields(part))
+    if isinstance(part, ast.FunctionDef):
+        words = isinstance(part.body[0], ast.Expr) and isinstance(part.body[0].value, ast.Constant)
+        fields = {"name": part.name, "args": part.args, "body": part.body[words:]}
+    if isinstance(part, ast.Raise):
+        fields = {}
+    told = (
+        f"{name}={_spelt(x)}" for name, x in fields.items() if name not in ("annotation", "ctx") and x not in (None, [])
+    )
+    return f"{type(part).__name__}({','.join(told)})"
+
+
 def _plain(function: FunctionType) -> str:
-    "The source of a function without comments, docstrings, annotations and layout."
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and isinstance(node.body[0], ast.Expr) and len(node.body) > 1:
-            node.body = node.body[1:]
-        if isinstance(node, ast.FunctionDef):
-            node.returns = None
-        if isinstance(node, ast.arg):
-            node.annotation = None
-    return ast.unparse(tree)
+    "What a function does, without its comments and its layout."
+    return _spelt(ast.parse(textwrap.dedent(inspect.getsource(function))))
 
 
 def fingerprint(

@@ -358,3 +358,6 @@ def test_the_fingerprint_reaches_the_functions_that_are_called(tmp_path, monkeyp
     plain = written("view_one", 1)
     assert written("view_two", 1, "'''Said.'''\n    # a comment\n    ") == plain
     assert written("view_three", 2) != plain
+    assert written("view_four", 1, "if x is None:\n        raise ValueError('one thing')\n    ") == written(
+        "view_five", 1, "if x is None:\n        raise KeyError('another')\n    "
+    )
