@@ -69,9 +69,7 @@ class LexiconScorer:
     "VADER with a list of words laid over its own."
 
     lexicon: Lexicon = FINANCE
-    everyday: float = (
-        0.5  # share of their valence that VADER's own words keep: the best of four on the first half below
-    )
+    everyday: float = 0.0  # share of their valence that VADER's own words keep; the first half below chose it
     name: str = "vader_finance"
     note: str = WEAK
 

@@ -11,7 +11,7 @@ from mlt_lib.data.tone import Voices, first_told, readings, tone, tone_view
 from mlt_lib.errors import DataError, StoreError
 from mlt_lib.market.calendar import decision_time, sessions
 from mlt_lib.store.database import open_database
-from mlt_lib.store.features import materialise, read_features
+from mlt_lib.store.texts import read_texts, write_texts
 
 QUICK = settings(max_examples=30, deadline=None)
 DAYS = sessions("2018-01-02", "2018-01-12")
@@ -206,6 +206,8 @@ def test_it_carries_its_scorers_name_and_note():
 
 
 def test_stored_and_read_it_is_what_was_computed_and_another_scorer_is_another_feature(tmp_path):
+    from mlt_lib.store.features import materialise, read_features
+
     engine = open_database(f"sqlite:///{tmp_path}/desk.db")
     found = tone(frame([("1", "n", ("KO",), 20, 20, "a", "Coke beats", None)]), DAYS, NAMES)
     view = tone_view()
@@ -218,4 +220,19 @@ def test_stored_and_read_it_is_what_was_computed_and_another_scorer_is_another_f
         assert other.fingerprint != view.fingerprint
         with pytest.raises(StoreError, match="raise the view's version to 2"):
             materialise(engine, [other], {"tone": found.value}, "n")
+    engine.dispose()
+
+
+def test_what_the_store_hands_out_is_what_the_tone_takes(tmp_path):
+    rows = [
+        ("1", "n", ("KO",), 20, 20, "a", "Coke beats", None),
+        ("1", "n", ("KO", "PEP"), 20, 60, "a", "Coke plunges", None),
+        ("2", "n", ("KO",), 30, 30, None, "KO at record high", "Or so."),
+    ]
+    told = frame(rows)
+    engine = open_database(f"sqlite:///{tmp_path}/desk.db")
+    write_texts(engine, "news", told.assign(published=told["event_time"], updated=told["known_time"]), "n")
+    pd.testing.assert_frame_equal(
+        tone(read_texts(engine, "news", versions=True), DAYS, NAMES).value, tone(told, DAYS, NAMES).value
+    )
     engine.dispose()
