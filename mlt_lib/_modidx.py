@@ -188,6 +188,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'mlt_lib/data/embedded.py'),
                                        'mlt_lib.data.embedded.page_of': ('data/embedded.html#page_of', 'mlt_lib/data/embedded.py')},
             'mlt_lib.data.files': { 'mlt_lib.data.files.RawCloses': ('data/files.html#rawcloses', 'mlt_lib/data/files.py'),
+                                    'mlt_lib.data.files._require_our_age': ('data/files.html#_require_our_age', 'mlt_lib/data/files.py'),
                                     'mlt_lib.data.files._symbols': ('data/files.html#_symbols', 'mlt_lib/data/files.py'),
                                     'mlt_lib.data.files.closes': ('data/files.html#closes', 'mlt_lib/data/files.py'),
                                     'mlt_lib.data.files.read_headings': ('data/files.html#read_headings', 'mlt_lib/data/files.py'),

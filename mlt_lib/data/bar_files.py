@@ -46,7 +46,7 @@ def _ratios(cells: pd.Series) -> pd.Series:
 
 def require_dollars(cells: pd.Series, name: str) -> None:
     "A DataError at the first price that is not in US dollars."
-    said = cells.astype(str).str.strip().str.upper()
+    said = cells.astype(object).where(cells.notna(), "").astype(str).str.strip().str.upper()
     other = said[(said != "USD") & (said != "")]
     if len(other):
         raise DataError(

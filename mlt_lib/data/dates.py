@@ -64,12 +64,13 @@ def read_dates(
             f"[data] columns: dates: {order!r} is unknown; write `dates: day first` or `dates: month first`."
         )
     if isinstance(column.dtype, pd.DatetimeTZDtype):
-        return _local_dates(column, name)
-    if column.dtype.kind == "M":
-        return column.astype("datetime64[us]")
-    distinct = pd.Series(pd.unique(column.astype(str)))  # a long file holds each date once for every symbol
-    dates = _distinct_dates(distinct.str.strip().str.replace(MIDNIGHT, "", regex=True), name, order)
-    dates = column.astype(str).map(pd.Series(dates.to_numpy(), index=distinct.to_numpy())).astype("datetime64[us]")
+        dates = _local_dates(column, name)
+    elif column.dtype.kind == "M":
+        dates = column.astype("datetime64[us]")
+    else:
+        distinct = pd.Series(pd.unique(column.astype(str)))  # a long file holds each date once for every symbol
+        dates = _distinct_dates(distinct.str.strip().str.replace(MIDNIGHT, "", regex=True), name, order)
+        dates = column.astype(str).map(pd.Series(dates.to_numpy(), index=distinct.to_numpy())).astype("datetime64[us]")
     if dates.notna().mean() < 0.5:
         wrong = str(column[dates.isna()].iloc[0])[:40]
         raise DataError(f"{name}: {what} must be dates written YYYY-MM-DD; read {wrong!r}.")

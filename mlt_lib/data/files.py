@@ -39,6 +39,15 @@ def refused(
     return table.assign(session=pd.to_datetime(table["session"]).astype("datetime64[us]"))
 
 # %% ../../nbs/data/files.ipynb #fa0e60cc
+def _require_our_age(table: pd.DataFrame, name: str) -> None:
+    "Refuse times that Python can't spell."
+    for column, cells in table.items():  # two may have one name
+        if cells.dtype.kind == "M" and not cells.dropna().dt.year.between(1, 9999).all():
+            raise DataError(
+                f"{name}: column {str(column)[:40]!r} holds times before the year 1 or after 9999; mend it."
+            )
+
+
 def read_table(
     path: Path,  # .csv, .csv.gz or .parquet
     rows: int | None = None,  # of a CSV, the headings among them; None: all
@@ -49,6 +58,7 @@ def read_table(
     try:
         if path.suffix.lower() == ".parquet":
             table = pd.read_parquet(path)
+            _require_our_age(table, path.name)
             told = isinstance(table.index, pd.DatetimeIndex) or list(table.index.names) != [None]
             return table.reset_index() if told else table
         cells = pd.read_csv(path, header=None, dtype=str, na_filter=False, encoding="utf-8-sig", nrows=rows)
