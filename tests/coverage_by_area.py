@@ -1,10 +1,10 @@
-"Enforce line coverage by area: risk and execution 95 %, models 90 %, strategies 85 %, data 80 %, all 80 %."
+"Enforce line coverage by area: risk and execution 95 %, models 90 %, strategies, data and store 85 %, all 80 %."
 
 import json
 import sys
 from pathlib import Path
 
-FLOORS = {"risk": 95, "execution": 95, "models": 90, "strategies": 85, "data": 80, "": 80}
+FLOORS = {"risk": 95, "execution": 95, "models": 90, "strategies": 85, "data": 85, "store": 85, "": 80}
 
 
 def lines_of(report: dict, area: str) -> tuple[int, int]:
