@@ -1627,6 +1627,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'mlt_lib.store.bars.write_closes': ('store/bars.html#write_closes', 'mlt_lib/store/bars.py')},
             'mlt_lib.store.bulk': { 'mlt_lib.store.bulk.Values': ('store/bulk.html#values', 'mlt_lib/store/bulk.py'),
                                     'mlt_lib.store.bulk.Values.single': ('store/bulk.html#values.single', 'mlt_lib/store/bulk.py'),
+                                    'mlt_lib.store.bulk._onward': ('store/bulk.html#_onward', 'mlt_lib/store/bulk.py'),
                                     'mlt_lib.store.bulk.append_rows': ('store/bulk.html#append_rows', 'mlt_lib/store/bulk.py'),
                                     'mlt_lib.store.bulk.binary_rows': ('store/bulk.html#binary_rows', 'mlt_lib/store/bulk.py'),
                                     'mlt_lib.store.bulk.coded': ('store/bulk.html#coded', 'mlt_lib/store/bulk.py'),

@@ -9,7 +9,7 @@ __all__ = ['CODES', 'BLOCK', 'STATEMENT', 'Values', 'kind_of', 'coded', 'values_
 # %% ../../nbs/store/bulk.ipynb #fe8f2240
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -203,13 +203,17 @@ def append_rows(
     put = insert_rows if connection.dialect.name == "sqlite" else copy_rows
     rest, done = np.ones(rows, bool), 0
     for name, chosen in (into or {}).items():
-        part = {column: some(told_, chosen) for column, told_ in values.items()}
-        put(cursor, name, part, len(chosen), lambda n, before=done: told(before + n))
+        part = {column: some(value, chosen) for column, value in values.items()}
+        put(cursor, name, part, len(chosen), partial(_onward, told, done))
         rest[chosen], done = False, done + len(chosen)
     if done == 0 or rest.any():
         left = {n: some(v, np.flatnonzero(rest)) for n, v in values.items()} if done else values
-        put(cursor, table.name, left, rows - done, lambda n: told(done + n))
+        put(cursor, table.name, left, rows - done, partial(_onward, told, done))
     return rows
+
+
+def _onward(tell: Callable[[int], None], before: int, rows: int) -> None:
+    tell(before + rows)
 
 
 def some(
