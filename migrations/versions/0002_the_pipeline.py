@@ -28,6 +28,7 @@ SPANS = {  # table: the time it is cut by, and how much of it one part holds
     "news": ("event_time", "month"),
     "posts": ("event_time", "month"),
 }
+PARTITION_MAKERS = tuple(f"{name}_partitions(text, timestamptz, timestamptz)" for name in ("open", "ensure"))
 GRANT_TO_WRITER = """
 DO $$ BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'mlt_writer') THEN
@@ -128,17 +129,16 @@ def cut(server: str, table: str) -> None:
 
 
 def make_partition_maker() -> None:
-    """A function that whoever may call it can make partitions with, and nothing else: it runs with its owner's rights.
+    """Functions that whoever may call them can make partitions with, and nothing else: they run with their owner's rights.
 
-    Rows that the default partition has caught meanwhile move to where they belong.
+    `open_partitions` makes those that are missing as tables without a key, to be filled by the same transaction;
+    `ensure_partitions` makes what is missing yet and attaches, which builds the keys in one go: row by row they cost
+    more than all else. A table that has an index was detached by somebody and stays so. Rows that the default partition
+    has caught meanwhile move to where they belong.
     """
     cases = "\n".join(f"        WHEN '{t}' THEN cut := '{c}'; unit := '{u}';" for t, (c, u) in SPANS.items())
-    op.execute(f"""
-CREATE FUNCTION ensure_partitions(series text, first timestamptz, last timestamptz) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET TimeZone = 'UTC' AS $$
-DECLARE
-    cut text; unit text; part text; low timestamp; high timestamp; made integer := 0;
-BEGIN
+    declared = "DECLARE\n    cut text; unit text; part text; low timestamp; high timestamp;"
+    checked = f"""BEGIN
     CASE series
 {cases}
         ELSE RAISE EXCEPTION 'table % is not partitioned', series;
@@ -149,12 +149,42 @@ BEGIN
     low := date_trunc(unit, first::timestamp);
     WHILE low <= last::timestamp LOOP
         high := low + ('1 ' || unit)::interval;
-        part := series || '_' || to_char(low, 'YYYYMMDD');
-        IF to_regclass(format('%I', part)) IS NULL THEN
+        part := series || '_' || to_char(low, 'YYYYMMDD');"""
+    alone = """
             PERFORM pg_advisory_xact_lock(7171188, hashtext('partitions of ' || series));  -- made once, whoever asks
-            EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', series || '_default');
+            EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', series || '_default');"""
+    create = "EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL EXCLUDING INDEXES)', part, series);"
+    op.execute(f"""
+CREATE FUNCTION open_partitions(series text, first timestamptz, last timestamptz)
+RETURNS TABLE (name text, begins timestamptz, ends timestamptz)
+LANGUAGE plpgsql SECURITY DEFINER SET TimeZone = 'UTC' AS $$
+{declared}
+{checked}
+        IF to_regclass(format('%I', part)) IS NULL THEN{alone}
             IF to_regclass(format('%I', part)) IS NULL THEN
-                EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', part, series);
+                {create}
+                name := part; begins := low; ends := high;
+                RETURN NEXT;
+            END IF;
+        END IF;
+        low := high;
+    END LOOP;
+END $$""")
+    op.execute(f"""
+CREATE FUNCTION ensure_partitions(series text, first timestamptz, last timestamptz) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET TimeZone = 'UTC' AS $$
+{declared} made integer := 0; loose CONSTANT text :=
+    'SELECT to_regclass($1) IS NULL OR EXISTS (SELECT FROM pg_class WHERE oid = to_regclass($1) AND relkind = ''r'' '
+    'AND NOT relispartition AND NOT relhasindex AND pg_get_userbyid(relowner) = current_user)';
+    wanted boolean;
+{checked}
+        EXECUTE loose INTO wanted USING format('%I', part);
+        IF wanted THEN{alone}
+            EXECUTE loose INTO wanted USING format('%I', part);
+            IF wanted THEN
+                IF to_regclass(format('%I', part)) IS NULL THEN
+                    {create}
+                END IF;
                 EXECUTE format('WITH caught AS (DELETE FROM %I WHERE %I >= %L AND %I < %L RETURNING *) '
                                'INSERT INTO %I SELECT * FROM caught', series || '_default', cut, low, cut, high, part);
                 EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', series, part, low, high);
@@ -166,10 +196,10 @@ BEGIN
     RETURN made;
 END $$""")
     schema = op.get_bind().scalar(sa.text("SELECT quote_ident(current_schema())"))
-    function = "ensure_partitions(text, timestamptz, timestamptz)"
-    op.execute(f"ALTER FUNCTION {function} SET search_path = {schema}, pg_catalog, pg_temp")
-    op.execute(f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC")
-    op.execute(GRANT_TO_WRITER.format(function=function))
+    for function in PARTITION_MAKERS:
+        op.execute(f"ALTER FUNCTION {function} SET search_path = {schema}, pg_catalog, pg_temp")
+        op.execute(f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC")
+        op.execute(GRANT_TO_WRITER.format(function=function))
 
 
 def remember_the_tail() -> None:
@@ -431,7 +461,8 @@ def downgrade() -> None:
             table.drop_column(column)
     restore_bars()
     if op.get_context().dialect.name == "postgresql":
-        op.execute("DROP FUNCTION IF EXISTS ensure_partitions(text, timestamptz, timestamptz)")
+        for function in PARTITION_MAKERS:
+            op.execute(f"DROP FUNCTION IF EXISTS {function}")
 
 
 def refuse_to_lose() -> None:

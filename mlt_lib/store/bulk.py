@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['CODES', 'BLOCK', 'STATEMENT', 'Values', 'kind_of', 'coded', 'values_of', 'spelled', 'binary_rows', 'objects',
-           'insert_rows', 'statement', 'append_rows', 'copy_rows']
+           'insert_rows', 'statement', 'append_rows', 'some', 'copy_rows']
 
 # %% ../../nbs/store/bulk.ipynb #fe8f2240
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -193,6 +193,7 @@ def append_rows(
     table: Table,  # such as Bar.__table__
     columns: Mapping[str, Any],  # by name: n values, or one for all rows; a column left out is NULL
     tell: Callable[[int, int], None] | None = None,  # rows in so far, rows in all
+    into: Mapping[str, np.ndarray] | None = None,  # which rows go straight into which part; the others into the table
 ) -> int:  # rows written
     "Add many rows to a table."
     rows = max((len(c) for c in columns.values() if np.ndim(c)), default=1)
@@ -200,8 +201,28 @@ def append_rows(
     told = (lambda done: tell(done, rows)) if tell else (lambda done: None)
     cursor = connection.connection.cursor()
     put = insert_rows if connection.dialect.name == "sqlite" else copy_rows
-    put(cursor, table.name, values, rows, told)
+    rest, done = np.ones(rows, bool), 0
+    for name, chosen in (into or {}).items():
+        part = {column: some(value, chosen) for column, value in values.items()}
+        put(cursor, name, part, len(chosen), partial(_onward, told, done))
+        rest[chosen], done = False, done + len(chosen)
+    if done == 0 or rest.any():
+        left = {n: some(v, np.flatnonzero(rest)) for n, v in values.items()} if done else values
+        put(cursor, table.name, left, rows - done, partial(_onward, told, done))
     return rows
+
+
+def _onward(tell: Callable[[int], None], before: int, rows: int) -> None:
+    tell(before + rows)
+
+
+def some(
+    column: Values,
+    rows: np.ndarray,  # places of those that are wanted
+) -> Values:
+    "Some rows of a column."
+    one = np.broadcast_to(column.numbers[:1], (len(rows),)) if column.single else column.numbers[rows]
+    return Values(column.kind, one, column.texts)
 
 
 def copy_rows(

@@ -22,7 +22,7 @@ from .bulk import append_rows
 from .database import retried
 from .intake import Given, check_delay, closes_of, given
 from .market_data import SERIES
-from .tiers import ensure_partitions
+from .tiers import ensure_partitions, open_parts
 from .vintages import ACTIONS, BARS, Facts, Span, Vintage, cell_numbers, read_vintage
 
 # %% ../../nbs/store/restatements.ipynb #ab421e84
@@ -102,10 +102,16 @@ def add_rows(
         **times,
         **told.values,
     }
-    if facts.table.name in {series.table for series in SERIES}:
-        first, last = (pd.Timestamp(int(n), unit="D").date() for n in (told.days.min(), told.days.max()))
-        ensure_partitions(connection, facts.table.name, first, last)
-    append_rows(connection, facts.table, columns, tell)
+    name, cut = facts.table.name, facts.table.name in {series.table for series in SERIES}
+    first, last = (pd.Timestamp(int(n), unit="D").date() for n in (told.days.min(), told.days.max()))
+    opened = open_parts(connection, name, first, last) if cut else []
+    spans = {
+        p.name: [np.datetime64(t.astimezone(dt.UTC).date()).astype("int64") for t in (p.first, p.end)] for p in opened
+    }
+    into = {part: np.flatnonzero((told.days >= a) & (told.days < b)) for part, (a, b) in spans.items()}
+    append_rows(connection, facts.table, columns, tell, into)
+    if cut:
+        ensure_partitions(connection, name, first, last)
     rows = [{"symbol": told.names[n], "source": source} for n in np.unique(told.symbols)]
     query = "INSERT INTO instruments (symbol, name, currency, source) VALUES (:symbol, :symbol, 'USD', :source)"
     connection.execute(text(f"{query} ON CONFLICT DO NOTHING"), rows)

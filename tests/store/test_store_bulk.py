@@ -27,8 +27,9 @@ from mlt_lib.store.bars import (
     write_closes,
 )
 from mlt_lib.store.bulk import append_rows, binary_rows, values_of
-from mlt_lib.store.database import snapshot, transaction
+from mlt_lib.store.database import open_database, snapshot, transaction
 from mlt_lib.store.schema import Bar, Feature, Instrument, News
+from mlt_lib.store.tiers import ensure_partitions, open_parts
 
 DAYS = sessions("2022-11-21", "2022-11-29")
 FIELDS = ("open", "high", "low", "close", "volume")
@@ -251,7 +252,9 @@ def test_progress_tells_how_far_it_is(engine):
     rows = pd.DataFrame({"symbol": np.repeat(names, len(days)), "session": np.tile(days, len(names)), "close": 1.5})
     told = []
     assert write_bars(engine, rows, "s", progress=lambda *step: told.append(step)).new == len(rows)
-    assert told == [(20_000, len(rows)), (len(rows), len(rows))]
+    done = [n for n, _ in told]
+    assert {total for _, total in told} == {len(rows)} and done[-1] == len(rows)
+    assert (np.diff([0, *done]) > 0).all() and (np.diff([0, *done]) <= 20_000).all()  # part by part where parts are new
 
 
 # splits and dividends
@@ -372,3 +375,101 @@ def test_a_full_load_lands_in_partitions(engine, server):
     with snapshot(engine) as session:
         lies = session.scalars(text("SELECT tableoid::regclass::text FROM bars ORDER BY session")).all()
     assert lies == ["bars_20150101", "bars_20220101"]
+
+
+PARTS_OF_BARS = """
+SELECT c.relname, array_agg(DISTINCT i.relname::text), bool_and(x.indisvalid AND x.indisprimary),
+       array_agg(DISTINCT k.conname::text)
+  FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid LEFT JOIN pg_index x ON x.indrelid = c.oid
+  LEFT JOIN pg_class i ON i.oid = x.indexrelid LEFT JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'c'
+ WHERE h.inhparent = 'bars'::regclass GROUP BY 1 ORDER BY 1"""
+
+
+@pytest.fixture
+def plain(new_url, server):
+    if server != "postgres":
+        pytest.skip("the other servers make no partitions of their own")
+    engine = open_database(new_url)
+    yield engine
+    engine.dispose()
+
+
+def years(*firsts, close=63.0) -> pd.DataFrame:
+    days = [d for y in firsts for d in sessions(f"{y}-06-01", f"{y}-06-30")]
+    return pd.DataFrame({"symbol": np.repeat(["PG", "KO"], len(days)), "session": days * 2, "close": close})
+
+
+def test_a_part_that_was_filled_first_has_all_that_the_table_asks_for(plain):
+    "Filled before it is attached, among parts that are there already: the same key, the same checks, every row."
+    write_bars(plain, years(2016), "s")
+    seen, told = [], years(2015, 2016, 2017).assign(close=np.arange(1.0, 133.0))
+    new = len(told) - len(years(2016))
+    assert write_bars(plain, told, "s", progress=lambda n, of: seen.append((n, of))) == Written(new=new, restated=44)
+    assert seen == sorted(seen) and seen[-1] == (len(told), len(told)) and len(seen) == 3
+    assert_frame_equal(
+        read_bars(plain, "s")["close"],
+        told.pivot(index="session", columns="symbol", values="close"),
+        check_index_type=False,
+        check_column_type=False,
+        check_freq=False,
+        check_names=False,
+    )
+    checks = ["ck_bars_amounts", "ck_bars_prices", "ck_bars_withdrawn"]
+    with snapshot(plain) as session:
+        rows = [tuple(row) for row in session.execute(text(PARTS_OF_BARS))]
+    names = ["bars_20150101", "bars_20160101", "bars_20170101", "bars_default"]
+    assert rows == [(name, [f"{name}_pkey"], True, checks) for name in names]
+
+
+def test_a_row_twice_breaks_the_load_and_leaves_no_part_behind(plain):
+    "The key is built after the rows: it refuses what it would have refused before, and all is as it was."
+    at = pd.Timestamp(2015, 6, 1, 21)
+    row = {"source": "s", "symbol": ["KO", "KO"], "session": [dt.date(2015, 6, 1)] * 2, "close": [1.0, 2.0]}
+    row |= {"event_time": at, "known_time": at, "recorded_time": at}
+    with pytest.raises(Exception, match="bars_20150101_pkey"), transaction(plain) as session:
+        opened = open_parts(session.connection(), "bars", dt.date(2015, 6, 1), dt.date(2015, 6, 1))
+        append_rows(session.connection(), Bar.__table__, row, into={opened[0].name: np.arange(2)})
+        ensure_partitions(session.connection(), "bars", dt.date(2015, 6, 1), dt.date(2015, 6, 1))
+    with snapshot(plain) as session:
+        assert session.scalar(text("SELECT to_regclass('bars_20150101')")) is None
+        assert session.scalar(select(Bar.symbol)) is None
+
+
+def test_parts_left_open_are_attached_later_and_detached_ones_never(plain):
+    day = dt.date(2015, 6, 1), dt.date(2015, 6, 1)
+    with transaction(plain) as session:
+        assert [p.name for p in open_parts(session.connection(), "bars", *day)] == ["bars_20150101"]
+    with transaction(plain) as session:
+        assert open_parts(session.connection(), "bars", *day) == []
+        assert ensure_partitions(session.connection(), "bars", *day) == 1
+        assert ensure_partitions(session.connection(), "bars", *day) == 0
+        session.execute(text("ALTER TABLE bars DETACH PARTITION bars_20150101"))
+    with transaction(plain) as session:
+        assert open_parts(session.connection(), "bars", *day) == []
+        assert ensure_partitions(session.connection(), "bars", *day) == 0
+    write_bars(plain, years(2015), "s")
+    with snapshot(plain) as session:
+        assert session.scalars(text("SELECT DISTINCT tableoid::regclass::text FROM bars")).all() == ["bars_default"]
+
+
+def test_rows_caught_by_the_default_part_join_those_that_come(plain):
+    at = pd.Timestamp(2015, 6, 1, 21)
+    row = {"source": "old", "symbol": ["KO"], "session": dt.date(2015, 6, 1), "close": 1.0}
+    row |= {"event_time": at, "known_time": at, "recorded_time": at}
+    with transaction(plain) as session:
+        append_rows(session.connection(), Bar.__table__, row)
+    assert write_bars(plain, years(2015), "s") == Written(new=44)
+    with snapshot(plain) as session:
+        lie = session.execute(
+            text("SELECT tableoid::regclass::text, source, count(*) FROM bars GROUP BY 1, 2 ORDER BY 2")
+        )
+        assert lie.all() == [("bars_20150101", "old", 1), ("bars_20150101", "s", 44)]
+
+
+def test_the_function_that_opens_parts_is_not_everybodys(plain):
+    query = (
+        "SELECT prosecdef, proconfig, has_function_privilege('public', oid, 'execute') FROM pg_proc WHERE proname = :n"
+    )
+    with snapshot(plain) as session:
+        definer, config, anybody = session.execute(text(query), {"n": "open_partitions"}).one()
+    assert definer and any(c.startswith("search_path=") for c in config) and not anybody
