@@ -144,7 +144,9 @@ SELECT count(keep_history(oid)) AS tables FROM pg_class
 SELECT to_regprocedure('public.ensure_partitions(text, timestamptz, timestamptz)') IS NOT NULL AS partitions \gset
 \if :partitions
 REVOKE ALL ON FUNCTION ensure_partitions(text, timestamptz, timestamptz) FROM PUBLIC;
+REVOKE ALL ON FUNCTION open_partitions(text, timestamptz, timestamptz) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ensure_partitions(text, timestamptz, timestamptz) TO mlt_writer;
+GRANT EXECUTE ON FUNCTION open_partitions(text, timestamptz, timestamptz) TO mlt_writer;
 \endif
 
 -- ... history is kept in tables that come later, too. Where no superuser is to be had, run this file again after each migration instead.
