@@ -6,13 +6,18 @@
 __all__ = ['page_of', 'SampleBars', 'FileBars']
 
 # %% ../../nbs/data/embedded.ipynb #979c3fbe
+import contextlib
+import hashlib
+import json
+import os
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
 from . import sample
-from .bar_files import RawBars, bars, melted
+from .bar_files import RawBars, bars, layout_of, melted, note_of
 from .source import Ask, BarPage
 from ..errors import DataError
 from ..settings import Settings
@@ -67,6 +72,7 @@ class FileBars:
             raise DataError("[data] path is empty: must name a file of prices when source = files.")
         self.path, self.columns = settings.prices_path, settings.data.columns
         self.name = f"files:{settings.data.path}"  # two files of a user's are two sources
+        self.mark = settings.state / "files" / f"{hashlib.sha256(self.name.encode()).hexdigest()[:16]}.json"
 
     @cached_property
     def raw(self) -> RawBars:
@@ -76,7 +82,40 @@ class FileBars:
     @property
     def note(self) -> str:
         "What a reader of any number made from this data must know."
-        return self.raw.note
+        return note_of(self.path.name, layout_of(self.path, self.columns))
+
+    def digest(self) -> str:
+        "Which file it is now, byte by byte, and which code reads it."
+        from mlt_lib.store.runs import code_hash
+
+        try:
+            with self.path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            return ""
+        return hashlib.sha256(repr((content, self.columns, code_hash())).encode()).hexdigest()
+
+    def remembered(self) -> dict[str, Any]:
+        "What was written down of this very file; nothing where it is another one now."
+        try:
+            told = json.loads(self.mark.read_text(encoding="utf-8"))
+            return told if told["digest"] == self.digest() else {}
+        except (OSError, ValueError, LookupError, TypeError):
+            return {}
+
+    def remember(self, digest: str, facts: dict[str, Any]) -> None:
+        "Write something down of a file, replaced in one move; where that can't be, it is read again."
+        fresh = self.mark.with_name(f"{os.getpid()}-{self.mark.name}")
+        with contextlib.suppress(OSError):
+            self.mark.parent.mkdir(parents=True, exist_ok=True)
+            fresh.write_text(json.dumps({"digest": digest, **facts}), encoding="utf-8")
+            os.replace(fresh, self.mark)
+
+    @property
+    def newest(self) -> pd.Timestamp:
+        "The last session of which it has a bar."
+        told = self.remembered().get("newest")
+        return pd.Timestamp(told).as_unit("us") if told else self.raw.bars["session"].max()
 
     def pages(self, ask: Ask) -> Iterator[BarPage]:
         "The bars asked for."

@@ -12,10 +12,10 @@ from mlt_lib.data.sample import closes
 from mlt_lib.errors import DataError, SettingsError
 from mlt_lib.jobs.day import bring_in, daily, look
 from mlt_lib.jobs.gather import ask_for, ingest, sources_wanted
-from mlt_lib.jobs.prices import desk_view, expected_session, require_stored, stored_view, through_store
+from mlt_lib.jobs.prices import desk_view, expected_session, in_order, require_stored, stored_view, through_store
 from mlt_lib.jobs.session import known_prices
 from mlt_lib.settings import Settings
-from mlt_lib.store.bars import read_actions, read_bars
+from mlt_lib.store.bars import read_actions, read_bars, read_closes, withdraw_bars
 from mlt_lib.store.database import open_database
 from mlt_lib.store.fetches import mark_fetched, open_failures
 from mlt_lib.store.restatements import write_actions, write_bars
@@ -138,6 +138,56 @@ def test_a_later_action_changes_no_earlier_unit(tmp_path, raw):
     early = stored_view(engine, settings, as_of=dt.datetime(2021, 6, 30, 22, tzinfo=dt.UTC))
     pd.testing.assert_frame_equal(early, stored_view(engine, settings).loc[: early.index[-1]], check_freq=False)
     engine.dispose()
+
+
+def test_a_file_is_read_again_only_when_it_or_the_store_has_changed(tmp_path, raw):
+    raw.to_csv(tmp_path / "mine.csv", index=False)
+    settings = desk(tmp_path, "[data]\nsource = files\npath = mine.csv\n")
+    pages = lambda **more: ingest(settings, **more).outcomes[0].pages  # noqa: E731
+    first, second = (ingest(settings).outcomes[0] for _ in range(2))
+    assert (first.pages, second.pages, second.kept.rows) == (1, 0, 0)
+    assert second.kept.unchanged == first.kept.new and second.note == first.note
+    assert expected_session(settings) == raw["date"].max()
+    assert pages(again=True) == 1 and pages(symbols=["KO"]) == 1 and pages() == 1 and pages() == 0
+    engine = open_database(settings.database_url)
+    lost = pd.DataFrame({"symbol": ["KO"], "session": [raw["date"].iloc[5]]})
+    assert withdraw_bars(engine, "files:mine.csv", lost).withdrawn == 1
+    assert ingest(settings).outcomes[0].kept.restated == 1, "what the store lost comes back"
+    raw.iloc[:-1].to_csv(tmp_path / "mine.csv", index=False)
+    assert pages() == 1 and pages() == 0
+    next((tmp_path / ".mlt" / "files").iterdir()).write_text("{")
+    assert pages() == 1
+    engine.dispose()
+
+
+def as_read(engine, settings, as_of):
+    "The view from the store as of a moment, without what is kept in memory."
+    chosen, key = settings.universe.symbols or None, settings.source_key
+    raw = read_closes(engine, key, chosen, as_of=as_of)
+    return desk_view(raw, read_actions(engine, key, chosen, as_of=as_of), settings.execution.broker)
+
+
+@pytest.mark.parametrize("broker", ["simulated", "paper"])
+def test_what_is_kept_in_memory_is_what_the_store_says_to_the_bit(tmp_path, raw, broker):
+    settings, engine = stored_desk(tmp_path, raw)
+    settings = settings.model_copy(update={"execution": settings.execution.model_copy(update={"broker": broker})})
+    moments = [dt.datetime(2020, 8, 28, 22, tzinfo=dt.UTC), dt.datetime(2021, 9, 30, 22, tzinfo=dt.UTC)]
+    moments += [dt.datetime(2021, 9, 30, 12, tzinfo=dt.UTC), dt.datetime(2021, 10, 3, 12, tzinfo=dt.UTC)]
+
+    def agree() -> None:
+        for as_of in moments:
+            seen, told = stored_view(engine, settings, as_of=as_of), as_read(engine, settings, as_of)
+            pd.testing.assert_frame_equal(seen, told, check_exact=True, check_freq=False)
+
+    agree()
+    bars = raw.rename(columns={"ticker": "symbol", "date": "session"})
+    row = bars[bars["session"] == "2021-09-30"].iloc[[0]]
+    write_bars(engine, row.assign(**{f: row[f] * 1.5 for f in ("open", "high", "low", "close")}), "yahoo")
+    agree()  # a correction is seen at once
+    late = bars[bars["session"] == "2020-08-27"].assign(symbol="LATE")
+    write_bars(engine, late.iloc[[0]], "yahoo", dt.timedelta(days=90))
+    assert not in_order(engine, "yahoo", moments[0]) and in_order(engine, "yahoo", moments[1])
+    agree()  # rows that became known out of turn
 
 
 def test_closes_without_actions_are_what_they_are():
