@@ -83,7 +83,7 @@ class IPCA(RegressorMixin, BaseEstimator):
         panel = appended(self.panel_, new)
         require_identified(panel, self.n_factors)
         self.panel_, self.given_ = panel, np.concatenate([self.given_, given])
-        return self._keep(self._solved(panel, self._whole, self.given_))
+        return self._keep(self._solved(panel, self.whole_, self.given_))
 
     def _solved(self, panel: Managed, start: np.ndarray, given: np.ndarray) -> Solved:
         "The alternation with this estimator's settings."
@@ -119,19 +119,19 @@ class IPCA(RegressorMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        panel, latent = self.panel_, self.n_factors
-        self._whole, self._every = identify(solved.gamma, solved.factors, latent)
+        panel, latent, self.fitted_ = self.panel_, self.n_factors, solved
+        self.whole_, self.every_ = identify(solved.gamma, solved.factors, latent)
         labels = [f"f{k + 1}" for k in range(latent)]
-        self.gamma_ = pd.DataFrame(self._whole[:, :latent], panel.names, labels)
-        self.delta_ = pd.DataFrame(self._whole[:, latent:], panel.names, self.observed_names_)
+        self.gamma_ = pd.DataFrame(self.whole_[:, :latent], panel.names, labels)
+        self.delta_ = pd.DataFrame(self.whole_[:, latent:], panel.names, self.observed_names_)
         self.alpha_ = self.delta_["alpha"] if self.intercept else pd.Series(0.0, panel.names, name="alpha")
-        self.factors_ = pd.DataFrame(self._every[:, :latent], panel.dates, labels)
+        self.factors_ = pd.DataFrame(self.every_[:, :latent], panel.dates, labels)
         self.risk_premium_ = self.factors_.mean()
         self.objective_path_, self.n_iter_, self.converged_ = solved.objective, solved.rounds, solved.converged
         self.feature_names_in_, self.n_features_in_ = np.asarray(panel.names, dtype=object), len(panel.names)
-        mean = np.tile(self._every.mean(axis=0), (len(panel), 1))
-        self.total_r2_, self.portfolio_total_r2_ = r_squared(panel, self._whole, self._every)
-        self.predictive_r2_, self.portfolio_predictive_r2_ = r_squared(panel, self._whole, mean)
+        mean = np.tile(self.every_.mean(axis=0), (len(panel), 1))
+        self.total_r2_, self.portfolio_total_r2_ = r_squared(panel, self.whole_, self.every_)
+        self.predictive_r2_, self.portfolio_predictive_r2_ = r_squared(panel, self.whole_, mean)
         return self
 
     def loadings(
@@ -147,7 +147,7 @@ class IPCA(RegressorMixin, BaseEstimator):
         X: pd.DataFrame,  # (date, symbol) x characteristics
     ) -> Any:  # the expected return of each row: a Series for a frame, an array for an array
         "Expected returns: alpha, and loadings times the risk premium."
-        values = self._checked(X) @ (self._whole @ self._every.mean(axis=0))
+        values = self._checked(X) @ (self.whole_ @ self.every_.mean(axis=0))
         return pd.Series(values, X.index, name="expected") if isinstance(X, pd.DataFrame) else values
 
     def realised_factors(
@@ -161,7 +161,7 @@ class IPCA(RegressorMixin, BaseEstimator):
         self._checked(X)
         panel = managed_portfolios(X, y)
         given = np.ones((len(panel), len(self.observed_names_)))
-        factors, _ = factor_step(panel.W, panel.X, self._whole, given)
+        factors, _ = factor_step(panel.W, panel.X, self.whole_, given)
         return pd.DataFrame(factors[:, : self.n_factors], panel.dates, self.gamma_.columns)
 
     def score(
