@@ -104,7 +104,7 @@ def alternate(
     tol: float = 1e-6,  # largest change of a loading that counts as none
     max_iter: int = 10_000,
     memory: int = 10,  # rounds that the short cut remembers; 0: none is taken
-    ridge: float = 0.0,  # see `penalised`
+    ridge: float | np.ndarray = 0.0,  # see `penalised`
     sparsity: float = 0.0,  # see `penalised`
 ) -> Solved:
     "Repeat both steps until loadings rest; a jump that would not lower the objective is not made."
@@ -139,11 +139,11 @@ def penalised(
     panel: Managed,
     gamma: np.ndarray,  # L x (K + M)
     factors: np.ndarray | None,  # T x (K + M); None: before the first are known
-    ridge: float,  # noise variance added to each characteristic
+    ridge: float | np.ndarray,  # noise variance added to each characteristic, one for all or L of them
     sparsity: float,  # weight of the group penalty, about 0 to 1
 ) -> tuple[np.ndarray, float]:  # T x L x L, and what the objective has beside the quadratic
     "The second moments with the penalties worked in."
-    extra, offset = np.full(panel.X.shape[1], ridge), 0.0
+    extra, offset = np.full(panel.X.shape[1], ridge, dtype=float), 0.0
     if sparsity and factors is not None:
         whole = np.sqrt(panel.squares.sum())
         size = np.maximum(np.sqrt(panel.counts @ (factors @ gamma.T) ** 2), 1e-8 * whole)

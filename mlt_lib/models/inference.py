@@ -125,7 +125,7 @@ def require_fitted(
     "A DataError when a model can't be tested for this."
     if not hasattr(model, "panel_"):
         raise DataError("the model is not fitted yet; call fit(Z, r) first.")
-    if model.ridge or model.sparsity:
+    if np.any(model.ridge) or model.sparsity:
         raise DataError(
             "the model is penalised, so its tests would have another size; fit it with ridge=0 and sparsity=0."
         )

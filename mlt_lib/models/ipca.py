@@ -28,7 +28,7 @@ class IPCA(RegressorMixin, BaseEstimator):
         intercept: bool = False,  # estimate alpha, the part of returns that loadings don't explain?
         tol: float = 1e-6,  # largest change of a loading in a round that counts as none
         max_iter: int = 10_000,  # rounds
-        ridge: float = 0.0,  # noise variance added to each characteristic
+        ridge: float | np.ndarray = 0.0,  # noise variance added to each characteristic, one for all or one for each
         sparsity: float = 0.0,  # weight of the penalty that drops whole characteristics
         n_starts: int = 1,  # from the principal components first, then from random loadings; the best is kept
         memory: int = 10,  # rounds that Anderson's short cut remembers; 0: plain alternation
