@@ -109,7 +109,7 @@ def linear_benchmarks(
 
 # %% ../../nbs/models/baselines.ipynb #ac715dee
 def dates_in_order(
-    index: pd.MultiIndex,  # (date, symbol)
+    index: pd.Index,  # (date, symbol)
     folds: int = 5,  # spans of later dates to be judged
     first: float = 0.5,  # share of the dates before the first of them
 ) -> list[tuple[np.ndarray, np.ndarray]]:  # rows to fit on, rows to judge; for `cv=` of scikit-learn's searches

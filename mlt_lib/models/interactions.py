@@ -56,7 +56,7 @@ def branch_pairs(
     found = found.assign(parent=found["parent"].map(named), child=found["child"].map(named))
     found = found[found["parent"] != found["child"]]
     table = found.groupby(["parent", "child"])["gain"].agg(gain="sum", times="size")
-    return table.sort_values("gain", ascending=False).reset_index()
+    return table.reset_index().sort_values(by="gain", ascending=False, ignore_index=True)
 
 # %% ../../nbs/models/interactions.ipynb #cfdab522
 def partial_dependence(
