@@ -108,15 +108,18 @@ def sort_weights(
     "Long the highest forecasts, short the lowest, date by date."
     if not 0 < quantile <= 0.5:
         raise DataError(f"quantile = {quantile}: give a share of the names, above 0 and at most 0.5.")
-    dates = forecast.index.get_level_values(0)
-    rank = forecast.groupby(dates).rank(pct=True, method="average")
-    low = (-forecast).groupby(dates).rank(pct=True, method="average")
-    flat = forecast.groupby(dates).transform("nunique") < 2
+    by_date = forecast.index.get_level_values(0)
+    groups = forecast.groupby(by_date)
+    count, rank = groups.transform("size"), groups.rank(method="average")
+    each = np.floor(quantile * count).clip(lower=1)
+    best = (count + 1 - rank <= each) | (forecast == groups.transform("max"))
+    worst = (rank <= each) | (forecast == groups.transform("min"))
+    flat = groups.transform("max") == groups.transform("min")
     size = pd.Series(1.0, forecast.index) if within is None else within.reindex(forecast.index)
     sides = []
-    for chosen in (rank > 1 - quantile, low > 1 - quantile):
+    for chosen in (best, worst):
         held = size.where(chosen & ~flat, 0.0)
-        sides.append(held / held.groupby(dates).transform("sum").replace(0.0, np.nan))
+        sides.append(held / held.groupby(by_date).transform("sum").replace(0.0, np.nan))
     return (sides[0] - sides[1]).fillna(0.0).rename("weight")
 
 # %% ../../nbs/models/sort_factor.ipynb #2668ffb2

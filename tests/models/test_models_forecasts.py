@@ -100,8 +100,16 @@ def test_weights_of_a_sort_balance(seed, names, quantile):
     weights = sort_weights(
         pd.Series(rng.standard_normal(len(index)), index), quantile, pd.Series(rng.uniform(1, 9, len(index)), index)
     )
-    sums = weights.groupby(level=0).agg(["sum", lambda w: w.abs().sum()])
-    assert np.allclose(sums["sum"], 0) and (np.isclose(sums.iloc[:, 1], 2) | np.isclose(sums.iloc[:, 1], 0)).all()
+    assert np.allclose(weights.groupby(level=0).sum(), 0) and np.allclose(weights.abs().groupby(level=0).sum(), 2)
+
+
+@pytest.mark.parametrize("values", [[0, 0, 0, 1], [0, 1, 1, 1], [0, 0, 1, 1], [0, 1, 1, 2], [0, 0]])
+@pytest.mark.parametrize("quantile", [0.1, 0.25, 0.5])
+def test_ties_stand_on_one_side(values, quantile):
+    forecast = pd.Series(values, index_of(1, len(values)), dtype=float)
+    weights = sort_weights(forecast, quantile)
+    assert weights.sum() == pytest.approx(0) and weights.abs().sum() == pytest.approx(2 if len(set(values)) > 1 else 0)
+    assert weights.groupby(forecast).nunique().max() == 1
 
 
 def test_a_sort_follows_the_forecast_and_holds_nothing_without_one():

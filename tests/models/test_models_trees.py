@@ -86,7 +86,8 @@ def test_one_leaf_is_the_weighted_market():
     Z, r = planted(names=160, dates=24)
     w = pd.Series(np.random.default_rng(0).uniform(1, 5, len(r)), r.index)
     tree = PTree(n_leaves=1).fit(Z, r, sample_weight=w)
-    assert np.allclose(tree.factor_, (w * r).groupby(level=0).sum() / w.groupby(level=0).sum())
+    market = (w * r).groupby(level=0).sum() / w.groupby(level=0).sum()
+    assert np.allclose(tree.portfolios_[1], market) and np.allclose(tree.factor_, np.sign(market.mean()) * market)
 
 
 def test_a_second_tree_adds_to_the_first():
