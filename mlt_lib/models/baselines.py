@@ -11,10 +11,11 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.exceptions import NotFittedError
 
-from ..errors import DataError
+from ..errors import PanelError
 from .als import factor_step, identify
-from .ipca import IPCA, framed, r_squared
+from .ipca import IPCA, checked_width, framed, r_squared
 from .managed import Managed, managed_portfolios, require_identified
 
 # %% ../../nbs/models/baselines.ipynb #a386d5c6
@@ -61,9 +62,9 @@ class RegressedPCA(RegressorMixin, BaseEstimator):
         "Estimate from a panel that is summed up already."
         require_identified(panel, self.n_factors)
         if self.portfolios not in ("slopes", "managed"):
-            raise DataError(f"portfolios = {self.portfolios!r}: give slopes or managed.")
+            raise PanelError(f"portfolios = {self.portfolios!r}: give slopes or managed.")
         if not self.mean_weight >= -1:
-            raise DataError(f"mean_weight = {self.mean_weight}: give -1 (covariance) or more.")
+            raise PanelError(f"mean_weight = {self.mean_weight}: give -1 (covariance) or more.")
         x = slopes(panel) if self.portfolios == "slopes" else panel.X / panel.counts[:, None]
         gamma = leading(x, self.n_factors, self.mean_weight)
         factors, _ = factor_step(panel.W, panel.X, gamma, np.empty((len(panel), 0)))
@@ -80,7 +81,9 @@ class RegressedPCA(RegressorMixin, BaseEstimator):
 
     def predict(self, X: Any) -> Any:  # of each row
         "Expected returns: loadings times the mean factor."
-        values = np.asarray(X, dtype=float) @ (self.whole_ @ self.risk_premium_.to_numpy())
+        if not hasattr(self, "whole_"):
+            raise NotFittedError("RegressedPCA: not fitted yet; call fit(Z, r) first.")
+        values = checked_width(X, len(self.whole_), "RegressedPCA") @ (self.whole_ @ self.risk_premium_.to_numpy())
         return pd.Series(values, X.index, name="expected") if isinstance(X, pd.DataFrame) else values
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -117,7 +120,7 @@ def dates_in_order(
     codes = np.asarray(index.get_level_values(0).factorize(sort=True)[0])
     edges = np.linspace(int(first * (codes.max() + 1)), codes.max() + 1, folds + 1).astype(int)
     if edges[0] < 1 or (np.diff(edges) < 1).any():
-        raise DataError(f"folds = {folds}: {codes.max() + 1} dates are too few; give fewer folds or more dates.")
+        raise PanelError(f"folds = {folds}: {codes.max() + 1} dates are too few; give fewer folds or more dates.")
     return [
         (np.flatnonzero(codes < a), np.flatnonzero((codes >= a) & (codes < b)))
         for a, b in zip(edges[:-1], edges[1:], strict=True)

@@ -14,7 +14,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import NotFittedError
 
-from ..errors import DataError
+from ..errors import PanelError
 from .ipca import IPCA, framed
 from .managed import aligned, dates_of, numbers_of
 
@@ -36,7 +36,7 @@ class Rows:
         z, r = numbers_of(X), np.asarray(aligned(y, X.index, "returns"), dtype=float)
         w = np.ones(len(r)) if weights is None else np.asarray(aligned(weights, X.index, "weights"), dtype=float)
         if not (np.isfinite(z).all() and np.isfinite(r).all() and np.isfinite(w).all() and (w > 0).all()):
-            raise DataError(
+            raise PanelError(
                 "panel: characteristics and returns must be finite, weights above 0; drop the rows that aren't."
             )
         return cls(z, r, w, t, dates)
@@ -185,7 +185,7 @@ class BoostedBeta(RegressorMixin, BaseEstimator):
             raise NotFittedError("BoostedBeta: not fitted yet; call fit(Z, r) first.")
         z = np.asarray(X[self.names_] if isinstance(X, pd.DataFrame) else X, dtype=float)
         if not np.isfinite(z).all():
-            raise DataError("panel: a characteristic is not finite; rank it and set what is missing to 0, the median.")
+            raise PanelError("panel: a characteristic is not finite; rank it and set what is missing to 0, the median.")
         return pd.DataFrame(self._raw(z) @ self.rotation_, getattr(X, "index", None), self.factors_.columns)
 
     def predict(self, X: Any) -> Any:  # of each row

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from ..errors import DataError
+from ..errors import PanelError
 from .als import alternate
 from .ipca import IPCA
 from .managed import Managed
@@ -78,7 +78,7 @@ def bootstrap(
     from joblib import Parallel, delayed
 
     if draws < 1:
-        raise DataError(f"draws = {draws}: at least 1 is needed, and 1000 for a p-value to two digits.")
+        raise PanelError(f"draws = {draws}: at least 1 is needed, and 1000 for a p-value to two digits.")
     panel, factors = model.panel_, model.fitted_.factors
     said = (panel.W @ (factors @ model.fitted_.gamma.T)[:, :, None])[:, :, 0]
     base = (panel.W @ (factors @ null.T)[:, :, None])[:, :, 0]
@@ -122,15 +122,15 @@ def require_fitted(
     need: str,  # what of it a test needs
     has: bool,  # whether it is there
 ) -> None:
-    "A DataError when a model can't be tested for this."
+    "A PanelError when a model can't be tested for this."
     if not hasattr(model, "panel_"):
-        raise DataError("the model is not fitted yet; call fit(Z, r) first.")
+        raise PanelError("the model is not fitted yet; call fit(Z, r) first.")
     if np.any(model.ridge) or model.sparsity:
-        raise DataError(
+        raise PanelError(
             "the model is penalised, so its tests would have another size; fit it with ridge=0 and sparsity=0."
         )
     if not has:
-        raise DataError(f"the model has no {need}")
+        raise PanelError(f"the model has no {need}")
 
 
 def alpha_test(
@@ -157,7 +157,7 @@ def beta_test(
     names = [characteristics] if isinstance(characteristics, str) else list(characteristics)
     require_fitted(model, "characteristics", True)
     if strangers := [n for n in names if n not in model.gamma_.index]:
-        raise DataError(
+        raise PanelError(
             f"the model has no characteristic {strangers[0]!r}; it has {', '.join(map(str, model.gamma_.index))}."
         )
     rows, latent = model.gamma_.index.get_indexer(pd.Index(names)), model.n_factors

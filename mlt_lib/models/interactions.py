@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..errors import DataError
+from ..errors import PanelError
 from .boosted_beta import BoostedBeta, Rows, explained
 
 # %% ../../nbs/models/interactions.ipynb #35cf8f11
@@ -25,7 +25,7 @@ def importance(
     rows = Rows.of(X, y)
     factors = model.factors_.reindex(rows.dates)
     if factors.isna().any(axis=None):
-        raise DataError("importance: the model has no factors on some of these dates; give the dates of its fit.")
+        raise PanelError("importance: the model has no factors on some of these dates; give the dates of its fit.")
     whole = explained(model.loadings(X).to_numpy(), factors.to_numpy(), rows)
     lost = {
         c: whole - explained(model.loadings(X.assign(**{c: 0.0})).to_numpy(), factors.to_numpy(), rows)
@@ -96,7 +96,7 @@ def product_instruments(
     "Products of characteristics as further ones."
     for name in {name for pair in pairs for name in pair}:
         if name not in X.columns:
-            raise DataError(
+            raise PanelError(
                 f"product: there is no characteristic {name!r}; there are {', '.join(map(str, X.columns))}."
             )
     products = {f"{a}*{b}": 4 * X[a] * X[b] for a, b in pairs}
@@ -119,7 +119,7 @@ def forest_exposure(
     rows = Rows.of(X, y)
     g = factor.reindex(rows.dates).to_numpy(dtype=float)[rows.t]
     if not np.isfinite(g).all():
-        raise DataError("factor: it has no value on some date of the panel; give one for each.")
+        raise PanelError("factor: it has no value on some date of the panel; give one for each.")
     moved = np.abs(g) > 1e-12
     forest = RandomForestRegressor(
         trees,

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from ..errors import DataError
+from ..errors import PanelError
 from .als import factor_step
 from .ipca import IPCA, r_squared
 from .ipca_portfolios import tangency_weights
@@ -54,9 +54,9 @@ def out_of_sample(
 ) -> OutOfSample:
     "Walk forward through a panel."
     if not 1 <= first < len(panel):
-        raise DataError(f"first = {first}: the panel has {len(panel)} dates; give at least 1 and leave some to judge.")
+        raise PanelError(f"first = {first}: the panel has {len(panel)} dates; give at least 1 and leave some to judge.")
     if window is not None and window > first or every < 1:
-        raise DataError(
+        raise PanelError(
             f"window = {window}, every = {every}: a window of at most first = {first} dates and a step of 1 or more."
         )
     fitted, start, refits = clone(model), None, 0

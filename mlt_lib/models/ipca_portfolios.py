@@ -9,7 +9,7 @@ __all__ = ['mimicking_weights', 'risk_premium', 'tangency_weights', 'arbitrage_w
 import numpy as np
 import pandas as pd
 
-from ..errors import DataError, SettingsError
+from ..errors import PanelError, SettingsError
 from .ipca import IPCA
 from .managed import blocks, dates_of, managed_portfolios
 
@@ -20,7 +20,7 @@ def mimicking_weights(
 ) -> pd.DataFrame:  # (date, symbol) x factors: weights known at the date
     "Each factor as a portfolio of names."
     if [name for name in model.observed_names_ if name != "alpha"]:
-        raise DataError(
+        raise PanelError(
             "mimicking_weights: the model has observed factors; their part of returns isn't held by these portfolios."
         )
     beta = model.loadings(Z).to_numpy()
@@ -65,7 +65,7 @@ def arbitrage_weights(
 ) -> pd.Series:  # (date, symbol): weights known at the date
     "The portfolio that earns alpha squared and has no exposure to the factors."
     if not model.intercept:
-        raise DataError("arbitrage_weights: the model has no alpha; fit IPCA(..., intercept=True).")
+        raise PanelError("arbitrage_weights: the model has no alpha; fit IPCA(..., intercept=True).")
     panel = managed_portfolios(Z, pd.Series(0.0, Z.index))
     values, (t, dates), z = np.empty(len(Z)), dates_of(Z.index), Z.to_numpy(dtype=float)
     for moments, rows in zip(panel.W, blocks(t, len(dates)), strict=True):

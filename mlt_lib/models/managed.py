@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from ..errors import DataError
+from ..errors import PanelError
 
 # %% ../../nbs/models/managed.ipynb #e3e43c6a
 def dates_of(
@@ -21,17 +21,17 @@ def dates_of(
 ) -> tuple[np.ndarray, pd.Index]:  # row -> number of its date, and the dates in order
     "Number the dates of a panel from 0, or say what is wrong with its index."
     if not isinstance(index, pd.MultiIndex) or index.nlevels != 2:
-        raise DataError(f"panel: the index is a {type(index).__name__}; set a MultiIndex of (date, symbol).")
+        raise PanelError(f"panel: the index is a {type(index).__name__}; set a MultiIndex of (date, symbol).")
     level, codes = index.levels[0], np.asarray(index.codes[0])
     if level.dtype == object and not level.map(type).nunique() == 1:
-        raise DataError(
+        raise PanelError(
             "panel: the dates are of several types or time zones; convert them with pandas.to_datetime(utc=True)."
         )
     if (codes < 0).any() or (np.asarray(index.codes[1]) < 0).any():
-        raise DataError(f"panel: row {int(np.argmax(codes < 0))} has no date or no symbol; drop or name it.")
+        raise PanelError(f"panel: row {int(np.argmax(codes < 0))} has no date or no symbol; drop or name it.")
     if index.has_duplicates:
         date, symbol = index[index.duplicated()][0]
-        raise DataError(f"panel: {symbol} stands twice on {date}; keep one row of each.")
+        raise PanelError(f"panel: {symbol} stands twice on {date}; keep one row of each.")
     used = np.unique(codes)
     order = np.argsort(level[used], kind="stable")
     number = np.empty(len(level), dtype=np.intp)
@@ -85,15 +85,15 @@ def managed_portfolios(
 ) -> Managed:
     "Sum a panel up, date by date; not finite, misaligned or missing numbers are an error that names the place."
     if len(Z) == 0 or Z.shape[1] == 0:
-        raise DataError(f"panel: {Z.shape[0]} rows of {Z.shape[1]} characteristics; at least one of each is needed.")
+        raise PanelError(f"panel: {Z.shape[0]} rows of {Z.shape[1]} characteristics; at least one of each is needed.")
     if not Z.columns.is_unique:
-        raise DataError(f"panel: characteristic {Z.columns[Z.columns.duplicated()][0]!r} stands twice; keep one.")
+        raise PanelError(f"panel: characteristic {Z.columns[Z.columns.duplicated()][0]!r} stands twice; keep one.")
     t, dates = dates_of(Z.index)
     z, y = numbers_of(Z), np.asarray(aligned(r, Z.index, "returns"), dtype=float)
     w = None if weights is None else np.asarray(aligned(weights, Z.index, "weights"), dtype=float)
     if w is not None and not (np.isfinite(w).all() and (w > 0).all()):
-        raise DataError(
-            f"weights: row {int(np.argmax(~(w > 0)))} has weight {w[np.argmax(~(w > 0))]}; give numbers above 0."
+        raise PanelError(
+            f"weights: row {int(np.argmax(~(w > 0)))} has weight {w[np.argmax(~(w > 0))]}; a weight is finite and above zero."
         )
     count, width = len(dates), z.shape[1]
     W, X = np.empty((count, width, width)), np.empty((count, width))
@@ -114,7 +114,7 @@ def numbers_of(
     "The characteristics as numbers."
     for name in Z.columns:
         if Z[name].dtype.kind not in "iufb":
-            raise DataError(
+            raise PanelError(
                 f"panel: characteristic {name!r} holds {Z[name].dtype}, not numbers; encode it or leave it out."
             )
     return Z.to_numpy(dtype=float)
@@ -127,32 +127,34 @@ def aligned(
 ) -> np.ndarray:
     "Values in the order of the panel's rows; a Series on another index is refused rather than matched by chance."
     if len(values) != len(index):
-        raise DataError(f"{what}: {len(values)} of them for {len(index)} rows of the panel; give one for each.")
+        raise PanelError(f"{what}: {len(values)} of them for {len(index)} rows of the panel; give one for each.")
     if isinstance(values, pd.Series) and values.index is not index and not values.index.equals(index):
-        raise DataError(f"{what}: indexed otherwise than the panel; align with .reindex(Z.index).")
+        raise PanelError(f"{what}: indexed otherwise than the panel; align with .reindex(Z.index).")
     return np.asarray(values)
 
 
 def where_not_finite(
     Z: pd.DataFrame,  # (date, symbol) x characteristics
     y: np.ndarray,  # returns
-) -> DataError:
+) -> PanelError:
     "The error that names the first number that isn't one."
     bad = ~np.isfinite(y)
     if bad.any():
         date, symbol = Z.index[int(np.argmax(bad))]
-        return DataError(
+        return PanelError(
             f"returns: {symbol} on {date} is {y[np.argmax(bad)]}; drop the row ({int(bad.sum())} such in all)."
         )
     for name in Z.columns:
         bad = ~np.isfinite(Z[name].to_numpy(dtype=float))
         if bad.any():
             date, symbol = Z.index[int(np.argmax(bad))]
-            return DataError(
-                f"panel: characteristic {name!r} of {symbol} on {date} isn't finite ({int(bad.sum())} such in all); "
+            return PanelError(
+                f"panel: characteristic {name!r} of {symbol} on {date} is NaN or inf ({int(bad.sum())} such in all); "
                 f"rank it and set what is missing to 0, the median."
             )
-    return DataError("panel: the numbers are too large to be squared; scale the characteristics, by ranks for example.")
+    return PanelError(
+        "panel: the numbers are too large to be squared; scale the characteristics, by ranks for example."
+    )
 
 # %% ../../nbs/models/managed.ipynb #d2be6428
 def appended(
@@ -161,9 +163,9 @@ def appended(
 ) -> Managed:
     "Two panels in a row."
     if list(before.names) != list(after.names):
-        raise DataError(f"panel: characteristics {list(after.names)}; the dates before have {list(before.names)}.")
+        raise PanelError(f"panel: characteristics {list(after.names)}; the dates before have {list(before.names)}.")
     if len(after) and len(before) and not after.dates[0] > before.dates[-1]:
-        raise DataError(
+        raise PanelError(
             f"panel: {after.dates[0]} doesn't lie after {before.dates[-1]}, the last date; fit the whole panel anew."
         )
     parts = {
@@ -176,26 +178,26 @@ def require_identified(
     panel: Managed,
     n_factors: int,  # latent ones
 ) -> None:
-    "A DataError that names the characteristics or the date on which a fit would be arbitrary."
+    "A PanelError that names the characteristics or the date on which a fit would be arbitrary."
     width = len(panel.names)
     if isinstance(n_factors, bool) or not isinstance(n_factors, int | np.integer) or n_factors < 1:
-        raise DataError(
+        raise PanelError(
             f"n_factors = {n_factors!r}: give a whole number from 1 to {width}, the number of characteristics."
         )
     if n_factors > width:
-        raise DataError(
+        raise PanelError(
             f"n_factors = {n_factors}: only {width} characteristics; there can't be more factors than those."
         )
     if len(panel) <= n_factors:
-        raise DataError(f"panel: {len(panel)} dates for {n_factors} factors; give at least {n_factors + 1}.")
+        raise PanelError(f"panel: {len(panel)} dates for {n_factors} factors; give at least {n_factors + 1}.")
     few = panel.counts < n_factors
     if few.any():
         date, count = panel.dates[int(np.argmax(few))], panel.counts[int(np.argmax(few))]
-        raise DataError(
+        raise PanelError(
             f"panel: {date} has {count} names for {n_factors} factors; drop it ({int(few.sum())} such dates)."
         )
     if dependent := collinear(panel):
-        raise DataError(
+        raise PanelError(
             f"panel: {', '.join(map(str, dependent))} are collinear or constant together (one constant is allowed); "
             f"leave one of them out."
         )

@@ -9,7 +9,7 @@ __all__ = ['splines', 'random_waves']
 import numpy as np
 import pandas as pd
 
-from ..errors import DataError
+from ..errors import PanelError
 
 # %% ../../nbs/models/nonlinear.ipynb #d809e889
 def splines(
@@ -20,7 +20,7 @@ def splines(
 ) -> pd.DataFrame:  # (date, symbol) x (characteristics times bends), without a constant
     "Each characteristic as itself and hinges above evenly spaced knots; the knots don't depend on the data."
     if knots < 1 or not low < high:
-        raise DataError(f"splines: {knots} knots between {low} and {high}; give at least 1, and low < high.")
+        raise PanelError(f"splines: {knots} knots between {low} and {high}; give at least 1, and low < high.")
     inner = np.linspace(low, high, knots + 2)[1:-1]
     bends = {f"{name}>{knot:.2g}": (X[name] - knot).clip(lower=0.0) for name in X.columns for knot in inner}
     return pd.concat([X, pd.DataFrame(bends, X.index)], axis=1)
@@ -34,7 +34,7 @@ def random_waves(
 ) -> pd.DataFrame:  # (date, symbol) x waves, scaled so that their products approximate a Gaussian kernel
     "Random Fourier features; the waves depend on the seed alone, so that new dates get the same ones."
     if count < 1 or not width > 0:
-        raise DataError(f"random_waves: {count} waves of width {width}; give at least 1, and a width above 0.")
+        raise PanelError(f"random_waves: {count} waves of width {width}; give at least 1, and a width above 0.")
     rng = np.random.default_rng(random_state)
     frequency = rng.standard_normal((X.shape[1], count)) / width
     phase = rng.uniform(0, 2 * np.pi, count)

@@ -15,7 +15,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from ..errors import DataError
+from ..errors import PanelError
 from .ipca import framed
 from .leaf_portfolios import candidate_scores, cut_portfolios, efficient, sharpe_of
 from .managed import aligned, dates_of, numbers_of
@@ -50,7 +50,7 @@ class PTree(BaseEstimator):
         z, r, w, t, days = self._panel(X, y, sample_weight)
         given = None if benchmark is None else benchmark.reindex(days).to_numpy(dtype=float)
         if given is not None and not np.isfinite(given).all():
-            raise DataError("benchmark: a date of the panel has none; give one row for each date.")
+            raise PanelError("benchmark: a date of the panel has none; give one row for each date.")
         bins = np.searchsorted(np.asarray(self.cuts), z, side="left").astype(np.int8)
         self.names_, self.leaf_ = list(X.columns), np.ones(len(z), dtype=np.int64)
         options, leaves = {1: self._options(bins, t, w, r, len(days), 1)}, [1]
@@ -84,15 +84,15 @@ class PTree(BaseEstimator):
             else np.asarray(aligned(sample_weight, X.index, "weights"), dtype=float)
         )
         if not (np.isfinite(r).all() and np.isfinite(w).all() and (w > 0).all()):
-            raise DataError("returns and weights must be finite, and weights above 0; drop the rows that aren't.")
+            raise PanelError("returns and weights must be finite, and weights above 0; drop the rows that aren't.")
         if not (np.abs(z) <= 1).all():
             j = int(np.argmax(~(np.abs(z) <= 1).all(axis=0)))
-            raise DataError(
+            raise PanelError(
                 f"characteristic {X.columns[j]!r} leaves [-1, 1]; rank it per date with rank_map(low=-1, high=1)."
             )
         names = float(np.median(np.bincount(t)))
         if names < self.least_names:
-            raise DataError(
+            raise PanelError(
                 f"panel: {names:.0f} names on a median date; a tree of portfolios means little below {self.least_names}. "
                 f"Give a wider universe, or set least_names for an experiment."
             )

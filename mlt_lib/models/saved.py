@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..errors import DataError
+from ..errors import PanelError
 from .als import Solved
 from .baselines import RegressedPCA
 from .boosted_beta import BoostedBeta
@@ -37,7 +37,9 @@ def packed(
 
     def aside(array: np.ndarray) -> dict[str, str]:
         if array.dtype == object:
-            raise DataError(f"a model holds {array[:1]!r}, which is no number, text or date; it can't be kept as data.")
+            raise PanelError(
+                f"a model holds {array[:1]!r}, which is no number, text or date; it can't be kept as data."
+            )
         name = f"a{len(arrays)}"
         arrays[name] = array
         return {"array": name}
@@ -66,7 +68,7 @@ def packed(
         return {"model": described(value, arrays)}
     if hasattr(value, "model_to_string"):
         return {"booster": value.model_to_string(num_iteration=-1)}
-    raise DataError(f"a model holds a {type(value).__name__}, which can't be kept as data.")
+    raise PanelError(f"a model holds a {type(value).__name__}, which can't be kept as data.")
 
 
 def packed_index(index: pd.Index, aside: Any) -> dict[str, Any]:
@@ -94,7 +96,7 @@ def to_bytes(
 ) -> bytes:  # an .npz archive without objects
     "A fitted model as data."
     if type(model).__name__ not in MODELS:
-        raise DataError(f"{type(model).__name__}: can't be kept as data; there are {', '.join(MODELS)}.")
+        raise PanelError(f"{type(model).__name__}: can't be kept as data; there are {', '.join(MODELS)}.")
     arrays: dict[str, np.ndarray] = {}
     told = json.dumps({"format": FORMAT, "model": described(model, arrays)})
     out = io.BytesIO()
@@ -133,7 +135,7 @@ def unpacked(
         import lightgbm as lgb
 
         return lgb.Booster(model_str=body)
-    raise DataError(f"a saved model holds {kind!r}, which this release doesn't know; upgrade mlt_lib.")
+    raise PanelError(f"a saved model holds {kind!r}, which this release doesn't know; upgrade mlt_lib.")
 
 
 def unpacked_index(body: dict[str, Any], arrays: Any) -> pd.Index:
@@ -149,7 +151,7 @@ def unpacked_index(body: dict[str, Any], arrays: Any) -> pd.Index:
 def rebuilt(body: dict[str, Any], arrays: Any) -> Any:
     "A model again, of a kind that is known."
     if body["kind"] not in MODELS:
-        raise DataError(f"a saved model is a {body['kind']!r}; this release knows {', '.join(MODELS)}.")
+        raise PanelError(f"a saved model is a {body['kind']!r}; this release knows {', '.join(MODELS)}.")
     model = MODELS[body["kind"]](**{k: unpacked(v, arrays) for k, v in body["settings"].items()})
     for name, value in body["fitted"].items():
         setattr(model, name, unpacked(value, arrays))
@@ -160,17 +162,17 @@ def from_bytes(
     data: bytes,  # from to_bytes
 ) -> Any:  # the fitted model
     "A model from data; anything that is not such data is refused."
-    import zipfile
-
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             told = json.loads(arrays["model"].tobytes())
             if told["format"] > FORMAT:
-                raise DataError(
+                raise PanelError(
                     f"a saved model of format {told['format']}; this release reads up to {FORMAT}: upgrade mlt_lib."
                 )
             return rebuilt(told["model"], arrays)
-    except (ValueError, KeyError, TypeError, OSError, EOFError, StopIteration, zipfile.BadZipFile) as error:
-        raise DataError(
+    except PanelError:
+        raise
+    except Exception as error:  # a damaged archive can fail in as many ways as it has bytes
+        raise PanelError(
             f"these bytes are no saved model ({type(error).__name__}); save it again with to_bytes."
         ) from error

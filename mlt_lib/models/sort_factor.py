@@ -15,7 +15,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.exceptions import NotFittedError
 
-from ..errors import DataError
+from ..errors import PanelError
 from .ipca import framed
 from .managed import aligned, dates_of, numbers_of
 
@@ -53,12 +53,12 @@ class GBRTSortFactor(RegressorMixin, BaseEstimator):
         t, days = dates_of(X.index)
         z, r = numbers_of(X), np.asarray(aligned(y, X.index, "returns"), dtype=float)
         if not (np.isfinite(z).all() and np.isfinite(r).all()):
-            raise DataError(
+            raise PanelError(
                 "panel: characteristics and returns must be finite; drop the rows or set what is missing to 0."
             )
         early = t < len(days) - int(self.validation_share * len(days))
         if early.all() or not early.any():
-            raise DataError(
+            raise PanelError(
                 f"validation_share = {self.validation_share}: {len(days)} dates can't be split by it; leave some on both sides."
             )
         w = np.ones(len(r)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
@@ -107,7 +107,7 @@ def sort_weights(
 ) -> pd.Series:  # (date, symbol): each date's weights add up to 0, their absolute values to 2, or all are 0
     "Long the highest forecasts, short the lowest, date by date."
     if not 0 < quantile <= 0.5:
-        raise DataError(f"quantile = {quantile}: give a share of the names, above 0 and at most 0.5.")
+        raise PanelError(f"quantile = {quantile}: give a share of the names, above 0 and at most 0.5.")
     by_date = forecast.index.get_level_values(0)
     groups = forecast.groupby(by_date)
     count, rank = groups.transform("size"), groups.rank(method="average")
@@ -193,7 +193,7 @@ def walk_forecasts(
     "Forecasts that each used only returns realised by its date."
     t, days = dates_of(X.index)
     if not 1 < first < len(days) or every < 1:
-        raise DataError(
+        raise PanelError(
             f"first = {first}, every = {every}: the panel has {len(days)} dates; leave some on both sides, step by 1 or more."
         )
     told = []

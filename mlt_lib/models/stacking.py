@@ -14,7 +14,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.exceptions import NotFittedError
 
-from ..errors import DataError
+from ..errors import PanelError
 from .baselines import dates_in_order
 
 # %% ../../nbs/models/stacking.ipynb #2e3351d0
@@ -36,7 +36,7 @@ def shares(
         from scipy.optimize import nnls
 
         return nnls(forecasts, returns)[0]
-    raise DataError(f"rule = {rule!r}: unknown; it is one of {', '.join(RULES)}.")
+    raise PanelError(f"rule = {rule!r}: unknown; it is one of {', '.join(RULES)}.")
 
 # %% ../../nbs/models/stacking.ipynb #8daf5d77
 class CombinedForecast(RegressorMixin, BaseEstimator):
@@ -58,7 +58,7 @@ class CombinedForecast(RegressorMixin, BaseEstimator):
     ) -> Self:
         "Learn the shares on spans that each model had not seen, then fit every model on all dates."
         if not self.models:
-            raise DataError("models: none given; name at least one, as in {'ridge': Ridge()}.")
+            raise PanelError("models: none given; name at least one, as in {'ridge': Ridge()}.")
         r = np.asarray(y, dtype=float)
         told, judged = [], []
         for past, span in dates_in_order(X.index, self.folds, self.first):

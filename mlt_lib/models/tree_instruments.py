@@ -13,7 +13,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import NotFittedError
 
-from ..errors import DataError
+from ..errors import PanelError
 from .ipca import IPCA, framed
 from .managed import aligned, dates_of, numbers_of
 
@@ -75,7 +75,7 @@ class TreeInstrumentIPCA(RegressorMixin, BaseEstimator):
     ) -> Self:
         "Grow trees on the early dates, estimate loadings on the late ones."
         if not 0 < self.tree_share < 1:
-            raise DataError(f"tree_share = {self.tree_share}: give a share of the dates, between 0 and 1.")
+            raise PanelError(f"tree_share = {self.tree_share}: give a share of the dates, between 0 and 1.")
         X, y = framed(X, y, dates)
         t, days = dates_of(X.index)
         z, r = numbers_of(X), np.asarray(aligned(y, X.index, "returns"), dtype=float)

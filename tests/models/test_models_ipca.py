@@ -250,7 +250,7 @@ def test_what_was_not_fitted_or_does_not_match_is_said():
     model = IPCA(2).fit(Z, r)
     with pytest.raises(DataError, match="fitted on"):
         model.predict(Z[Z.columns[::-1]])
-    with pytest.raises(DataError, match="rows of 4 characteristics"):
+    with pytest.raises(DataError, match="expecting 4 features"):
         model.predict(Z.to_numpy()[:, :2])
     with pytest.raises(DataError, match="not finite"):
         model.predict(Z * np.nan)
