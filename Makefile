@@ -6,7 +6,7 @@ INSTALL := $(BIN)/uv pip install --python .venv --require-hashes --no-build-isol
 
 .PHONY: help
 help:  ## Explain the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 # The build tools first (uv itself among them), then the desk, then our own package without dependencies.
 .venv/.tools: requirements-build.lock
@@ -24,6 +24,14 @@ help:  ## Explain the targets
 
 .venv/.dev: .venv/.desk requirements-dev.lock
 	@$(INSTALL) -r requirements-dev.lock
+	@touch $@
+
+.venv/.sources: .venv/.desk requirements-sources.lock
+	@$(INSTALL) -r requirements-sources.lock
+	@touch $@
+
+.venv/.soak: .venv/.dev requirements-soak.lock
+	@$(INSTALL) -r requirements-soak.lock
 	@touch $@
 
 .PHONY: env
@@ -48,26 +56,50 @@ notebooks: .venv/.dev  ## Run every notebook: the lessons by nbdev, the jobs by 
 
 .PHONY: check
 check: .venv/.dev  ## Format, lint, types, floors, and that notebooks and library agree
-	@$(BIN)/ruff format --check nbs tests
-	@$(BIN)/ruff check nbs tests
+	@$(BIN)/ruff format --check nbs tests deploy
+	@$(BIN)/ruff check nbs tests deploy
 	@$(BIN)/mypy mlt_lib
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest tests/test_notebooks.py
 
 .PHONY: export
 export: .venv/.dev  ## After editing notebooks: format, clean, export the library, make the README
-	@$(BIN)/ruff format -q nbs tests
+	@$(BIN)/ruff format -q nbs tests deploy
 	@$(BIN)/nbdev-clean
 	@$(BIN)/nbdev-export
 	@$(BIN)/python docs/readme.py
+
+.PHONY: services
+services:  ## PostgreSQL and TimescaleDB on loopback, for the tests of the store
+	@$(PYTHON) deploy/services/up.py
+
+.PHONY: services-stop
+services-stop:  ## Stop them and throw their data away
+	@$(PYTHON) deploy/services/down.py
 
 .PHONY: lab
 lab: .venv/.desk  ## JupyterLab on the notebooks
 	@$(BIN)/mlt lab
 
+.PHONY: sources
+sources: .venv/.sources  ## Add the clients of the sources that are extras: yahoo, reddit
+
 .PHONY: bench
 bench: .venv/.dev  ## Measure the figures of the docs and write them to docs/figures
-	@$(BIN)/python tests/performance/bench_daily.py
+	@for bench in tests/performance/bench_*.py; do $(BIN)/python $$bench || exit 1; done
+
+.PHONY: soak
+soak: .venv/.soak services  ## Hours: 100 killed databases, every parser fuzzed for 10 minutes or more
+	@MLT_REQUIRE_SERVICES=1 MLT_TEST_KILLS=100 $(BIN)/python -m pytest -n 0 --timeout 14400 tests/store/test_store_kill.py
+	@$(BIN)/python tests/soak/fuzz.py --seconds 600
+
+.PHONY: secrets
+secrets:  ## Random passwords for docker compose in .secrets; those that are there stay
+	@install -d -m 700 .secrets
+	@for name in admin_password migrator_password writer_password reader_password lab_token; do \
+	  test -s .secrets/$$name || $(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(32))' > .secrets/$$name; \
+	done; chmod 444 .secrets/*
+	@echo "in .secrets, a folder that only you can enter; next: MLT_SECRETS=.secrets docker compose up --build"
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 .PHONY: lock
@@ -79,5 +111,5 @@ lock: .venv/.tools  ## Resolve the dependencies anew (hashes, no host)
 	@$(LOCK) requirements-build.in -c requirements.lock -o requirements-build.lock
 
 .PHONY: clean
-clean:  ## Remove the environment, the desk's state and the reports
-	rm -rf .venv .mlt draft $(filter-out reports/sample,$(wildcard reports/*))
+clean: services-stop  ## Remove the environment, the desk's state and the reports
+	rm -rf .services .venv .mlt draft $(filter-out reports/sample,$(wildcard reports/*))

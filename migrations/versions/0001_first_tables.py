@@ -7,6 +7,8 @@ This file is history: it repeats the columns rather than importing today's model
 import sqlalchemy as sa
 from alembic import op
 
+from mlt_lib.errors import StoreError
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -294,11 +296,15 @@ def guard_the_trail() -> None:
 
 
 def downgrade() -> None:
-    "There is nothing before the first tables: remove them all, the audit trail too."
-    for table in (
+    "There is nothing before the first tables: remove them all, if there is nothing in them."
+    tables = (
         *("audit_events", "performance", "positions", "fills", "orders", "order_intents"),
         *("target_weights", "signals", "decisions", "runs", "quarantine", "bars", "instruments"),
-    ):
+    )
+    bind = op.get_bind()
+    if held := [table for table in tables if bind.execute(sa.text(f"SELECT 1 FROM {table} LIMIT 1")).first()]:
+        raise StoreError(f"going back to before revision 0001 would lose {', '.join(held)}; nothing was changed.")
+    for table in tables:
         op.drop_table(table)
     if op.get_context().dialect.name == "postgresql":
         op.execute("DROP FUNCTION refuse_audit_change()")

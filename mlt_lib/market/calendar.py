@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FIRST', 'LAST', 'Day', 'EVERY', 'as_day', 'sessions', 'is_session', 'next_session', 'previous_session',
-           'require_session', 'session_open', 'session_close', 'decision_time', 'decision_sessions',
-           'is_decision_session']
+           'require_session', 'session_open', 'session_close', 'decision_time', 'session_hours', 'session_closes',
+           'decision_sessions', 'is_decision_session']
 
 # %% ../../nbs/market/calendar.ipynb #5a2c0179
 from datetime import date
@@ -119,6 +119,23 @@ def session_close(session: Day) -> pd.Timestamp:
 def decision_time(session: Day) -> pd.Timestamp:
     "The instant to which a session's decision belongs: a fact known later than this may not enter it."
     return session_close(session)
+
+# %% ../../nbs/market/calendar.ipynb #5180efae
+def session_hours(
+    days: pd.DatetimeIndex,  # naive dates in any order, each a session
+) -> tuple[pd.DatetimeIndex, pd.DatetimeIndex]:  # opens and closes in UTC, in the same order
+    "The opens and closes of many sessions."
+    places = _known().get_indexer(pd.DatetimeIndex(days).as_unit("us"))
+    if (places < 0).any():
+        require_session(days[int(np.argmax(places < 0))])
+    return _hours()["open"][places], _hours()["close"][places]
+
+
+def session_closes(
+    days: pd.DatetimeIndex,  # naive dates in any order, each a session
+) -> pd.DatetimeIndex:  # in UTC, in the same order
+    "The closes of many sessions."
+    return session_hours(days)[1]
 
 # %% ../../nbs/market/calendar.ipynb #0507f25e
 EVERY = ("daily", "weekly", "monthly")

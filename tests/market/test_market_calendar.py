@@ -20,6 +20,8 @@ from mlt_lib.market.calendar import (
     previous_session,
     require_session,
     session_close,
+    session_closes,
+    session_hours,
     session_open,
     sessions,
 )
@@ -230,3 +232,29 @@ def test_the_cached_calendar_cannot_be_spoilt():
     kept = sessions("2020-01-01", "2020-12-31")
     with pytest.raises(TypeError):
         kept[0] = pd.Timestamp("1999-01-01")
+
+
+# many sessions at once
+
+
+@given(st.lists(st.integers(0, 9000), max_size=30))
+@settings(max_examples=30, deadline=None)
+def test_many_sessions_answer_as_each_alone(places):
+    asked = sessions("1985-01-01", "2022-12-30")[places]
+    opens, closes = session_hours(asked)
+    assert list(opens) == [session_open(day) for day in asked]
+    assert list(closes) == list(session_closes(asked)) == [session_close(day) for day in asked]
+
+
+@pytest.mark.parametrize(
+    ("day", "says"),
+    [
+        ("2022-11-24", r"2022-11-24 \(Thursday\) is not a session"),
+        ("1929-10-24", "outside the calendar"),
+        ("2022-11-23 10:00", "without time or zone"),
+        (pd.NaT, "can't be read|without time or zone"),
+    ],
+)
+def test_one_stranger_among_many_sessions_is_named(day, says):
+    with pytest.raises(DataError, match=says):
+        session_closes(pd.DatetimeIndex(["2022-11-23", day]))

@@ -2,15 +2,10 @@
 
 import datetime as dt
 import math
-import shutil
-import time
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from sqlalchemy import select, text
 
@@ -24,27 +19,12 @@ from mlt_lib.store.bars import (
     write_closes,
     write_quarantine,
 )
-from mlt_lib.store.database import open_database, snapshot, transaction
+from mlt_lib.store.database import snapshot, transaction
 from mlt_lib.store.schema import Bar, Instrument
 
 DAYS = sessions("2022-11-21", "2022-11-29")  # holds Thanksgiving and the early close after it
 NAMES = ["AAPL", "MSFT"]
 HOUR = dt.timedelta(hours=1)
-
-
-@pytest.fixture
-def engine(tmp_path):
-    engine = open_database(f"sqlite:///{tmp_path}/desk.db")
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory):
-    "A database just built, to be copied: cheaper than building one per example."
-    path = tmp_path_factory.mktemp("empty") / "desk.db"
-    open_database(f"sqlite:///{path}").dispose()
-    return path
 
 
 def panel(values, days=DAYS, names=NAMES) -> pd.DataFrame:
@@ -59,19 +39,13 @@ def bars(engine) -> list[Bar]:
 # in and out
 
 
-def test_the_whole_sample_comes_back_to_the_bit_and_in_time(engine):
-    prices = closes()
-    session_close(DAYS[0])  # the calendar is built once per process
-    start = time.process_time()
-    assert write_closes(engine, prices, "sample") == 166_260
-    written = time.process_time() - start
-    start = time.process_time()
+def test_the_whole_sample_comes_back_to_the_bit(engine, server):
+    prices = closes() if server == "sqlite" else closes().tail(600)
+    assert write_closes(engine, prices, "sample") == prices.size
     stored = read_closes(engine, "sample")
-    read = time.process_time() - start
     assert_frame_equal(stored, prices, check_exact=True, check_freq=False)
     assert write_closes(engine, prices, "sample") == 0
     assert data_hash(stored) == data_hash(prices)
-    assert written < 4 and read < 2, f"{written:.1f} s to write, {read:.1f} s to read"  # twice the target: CI is slow
 
 
 def test_each_bar_tells_its_three_times(engine):
@@ -171,42 +145,6 @@ def test_known_at_the_very_moment_counts(engine):
     moment = session_close(DAYS[0]) + HOUR
     assert len(read_closes(engine, "s", as_of=moment)) == 1
     assert len(read_closes(engine, "s", as_of=moment - dt.timedelta(microseconds=1))) == 0
-
-
-writes = st.lists(
-    st.tuples(
-        st.lists(st.lists(st.sampled_from([1.0, 2.0, math.nan]), min_size=2, max_size=2), min_size=3, max_size=3),
-        st.integers(0, 72),  # hours from the close until it is known
-    ),
-    min_size=1,
-    max_size=5,
-)
-
-
-@settings(max_examples=40, deadline=None)
-@given(writes, st.integers(-2, 200))
-def test_no_reader_sees_what_was_not_known(empty, history, hours):
-    "Against a model in plain Python: the last row written among those knowable by then."
-    engine = open_database(f"sqlite:///{shutil.copy(empty, empty.with_name(f'{uuid4().hex}.db'))}")
-    moment = session_close(DAYS[0]) + hours * HOUR
-    latest, seen = {}, {}
-    for values, delay in history:
-        written = write_closes(engine, panel(values), "s", known_delay=delay * HOUR)
-        fresh = {
-            (day, name): values[row][column]
-            for row, day in enumerate(DAYS[:3])
-            for column, name in enumerate(NAMES)
-            if not math.isnan(values[row][column]) and latest.get((day, name)) != values[row][column]
-        }
-        assert written == len(fresh)
-        latest |= fresh
-        seen |= {k: v for k, v in fresh.items() if session_close(k[0]) + delay * HOUR <= moment}
-    if latest:
-        told = read_closes(engine, "s", as_of=moment).stack()
-        assert {k: v for k, v in told.items() if not math.isnan(v)} == seen
-        everything = read_closes(engine, "s").stack()
-        assert {k: v for k, v in everything.items() if not math.isnan(v)} == latest
-    engine.dispose()
 
 
 # refusals
@@ -317,4 +255,4 @@ def test_a_cell_that_is_no_number_is_kept_without_one(engine, value):
 def test_nothing_refused(engine):
     empty = pd.DataFrame(columns=["session", "symbol", "value", "rule", "detail"])
     assert write_quarantine(engine, empty, "s") == 0
-    assert read_quarantine(engine).shape == (0, 9)
+    assert read_quarantine(engine).shape == (0, 11)

@@ -9,17 +9,9 @@ import pytest
 
 import mlt_lib
 from mlt_lib.errors import StoreError
-from mlt_lib.store.database import open_database
 from mlt_lib.store.runs import code_hash, finish_run, interrupt_stale, runs_frame, start_run
 
 DAY = dt.date(2022, 12, 28)
-
-
-@pytest.fixture
-def engine(tmp_path):
-    engine = open_database(f"sqlite:///{tmp_path}/desk.db")
-    yield engine
-    engine.dispose()
 
 
 def begin(engine, job="trade", namespace="demo", **parameters) -> str:

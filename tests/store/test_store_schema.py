@@ -70,5 +70,6 @@ def test_postgresql_gets_its_own_time_type():
 def test_the_tables_agreed_on_are_there():
     assert set(Record.metadata.tables) == {
         *("instruments", "bars", "quarantine", "runs", "decisions", "signals", "target_weights", "order_intents"),
-        *("orders", "fills", "positions", "performance", "audit_events"),
+        *("orders", "fills", "positions", "performance", "audit_events", "actions", "minute_bars", "quotes", "news"),
+        *("posts", "fundamentals", "features", "fetches", "model_runs", "dead_letters"),
     }
