@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FREEDOM', 'resampled', 'Tested', 'bootstrap', 'sampled', 'explained_squares', 'require_fitted', 'alpha_test',
-           'beta_test', 'delta_test', 'every_beta_test']
+           'beta_test', 'delta_test', 'every_beta_test', 'gamma_intervals']
 
 # %% ../../nbs/models/inference.ipynb #1490ed66
 from collections.abc import Callable, Sequence
@@ -100,21 +100,21 @@ def sampled(
     statistic: Callable[[np.ndarray], float],
 ) -> tuple[np.ndarray, int]:  # the statistic of each sample, and how many did not converge
     "Samples one after another, each estimated from where the data's own estimate lies."
-    values, unfinished = np.empty(len(seeds)), 0
+    values, unfinished, inverse = np.empty(len(seeds)), 0, np.linalg.pinv(model.panel_.W, hermitian=True)
     for i, seed in enumerate(seeds):
-        panel = replace(model.panel_, X=resampled(model.panel_, null, residuals, np.random.default_rng(seed)))
-        panel = replace(panel, squares=explained_squares(panel))
+        X = resampled(model.panel_, null, residuals, np.random.default_rng(seed))
+        panel = replace(model.panel_, X=X, squares=explained_squares(X, inverse))
         solved = alternate(panel, model.fitted_.gamma, model.given_, model.tol, 500, model.memory)
         values[i], unfinished = statistic(solved.gamma), unfinished + (not solved.converged)
     return values, unfinished
 
 
 def explained_squares(
-    panel: Managed,
+    X: np.ndarray,  # T x L
+    inverse: np.ndarray,  # T x L x L: of the second moments
 ) -> np.ndarray:  # T
     "The squares that a regression on the characteristics explains: what the objective is measured from in a sample."
-    fit = np.linalg.pinv(panel.W, hermitian=True) @ panel.X[:, :, None]
-    return np.einsum("tl,tl->t", panel.X, fit[:, :, 0])
+    return np.einsum("tl,tl->t", X, (inverse @ X[:, :, None])[:, :, 0])
 
 # %% ../../nbs/models/inference.ipynb #5c74c46b
 def require_fitted(
@@ -197,3 +197,26 @@ def every_beta_test(
     tests = {name: beta_test(model, name, draws, n_jobs, random_state) for name in model.gamma_.index}
     table = pd.DataFrame({n: {"W": t.statistic, "p": t.p_value, "error": t.error} for n, t in tests.items()}).T
     return table.sort_values(["p", "W"], ascending=[True, False])
+
+# %% ../../nbs/models/inference.ipynb #1e54525e
+def gamma_intervals(
+    model: IPCA,  # fitted
+    draws: int = 200,
+    level: float = 0.95,  # share of the samples that an interval holds
+    random_state: int = 0,
+) -> pd.DataFrame:  # characteristic x (factor, low | high)
+    "Percentile intervals of the loadings, from samples of dates."
+    require_fitted(model, "characteristics", True)
+    if draws < 2 or not 0 < level < 1:
+        raise PanelError(f"draws = {draws}, level = {level}: at least 2 draws and a level between 0 and 1.")
+    panel, rng, gamma = model.panel_, np.random.default_rng(random_state), model.gamma_.to_numpy()
+    found = np.empty((draws, *gamma.shape))
+    for sample in found:
+        days = rng.integers(len(panel), size=len(panel))
+        solved = alternate(panel[days], model.whole_, model.given_[days], model.tol, 500, model.memory)
+        beta = solved.gamma[:, : gamma.shape[1]]
+        left, _, right = np.linalg.svd(beta.T @ gamma)
+        sample[:] = beta @ left @ right
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    ends = {(f, side): v[:, k] for k, f in enumerate(model.gamma_) for side, v in (("low", low), ("high", high))}
+    return pd.DataFrame(ends, model.gamma_.index)

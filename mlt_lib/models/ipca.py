@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from ..errors import PanelError
 from .als import Solved, alternate, factor_step, identify
-from .managed import Managed, appended, managed_portfolios, require_identified
+from .managed import Managed, appended, managed_portfolios, require_identified, warn_of_flat
 
 # %% ../../nbs/models/ipca.ipynb #d79b4db0
 class IPCA(RegressorMixin, BaseEstimator):
@@ -58,6 +58,7 @@ class IPCA(RegressorMixin, BaseEstimator):
     ) -> Self:
         "Estimate from a panel that is summed up already."
         require_identified(panel, self.n_factors)
+        warn_of_flat(panel)
         given, self.observed_names_ = self._given(panel, observed)
         starts = [self._principal(panel, given.shape[1])] if start is None else [start]
         rng = np.random.default_rng(self.random_state)

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['dates_of', 'Managed', 'blocks', 'managed_portfolios', 'numbers_of', 'aligned', 'where_not_finite', 'appended',
-           'require_identified', 'collinear']
+           'require_identified', 'collinear', 'warn_of_flat']
 
 # %% ../../nbs/models/managed.ipynb #f470b9f6
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -47,15 +48,16 @@ class Managed:
     X: np.ndarray  # T x L: Z_t' r, per date
     squares: np.ndarray  # T: sum of squared returns of each date
     counts: np.ndarray  # T: names on each date
+    flat: np.ndarray  # T x L: is the characteristic the same for every name on the date?
     dates: pd.Index  # T, ascending
     names: pd.Index  # L, the characteristics
 
     def __len__(self) -> int:
         return len(self.counts)
 
-    def __getitem__(self, dates: slice) -> "Managed":
-        "A span of dates."
-        parts = {name: getattr(self, name)[dates] for name in ("W", "X", "squares", "counts", "dates")}
+    def __getitem__(self, dates: slice | np.ndarray) -> "Managed":
+        "A span of dates, or those of the numbers given, one as often as it is named."
+        parts = {name: getattr(self, name)[dates] for name in ("W", "X", "squares", "counts", "flat", "dates")}
         return replace(self, **parts)
 
     @property
@@ -97,15 +99,17 @@ def managed_portfolios(
         )
     count, width = len(dates), z.shape[1]
     W, X = np.empty((count, width, width)), np.empty((count, width))
-    squares, names = np.empty(count), np.empty(count, dtype=np.intp)
+    squares, names, flat = np.empty(count), np.empty(count, dtype=np.intp), np.zeros((count, width), dtype=bool)
     for k, rows in enumerate(blocks(t, count)):
         zt, yt = z[rows], y[rows]
         zw = zt if w is None else zt * w[rows, None]
         W[k], X[k], names[k] = zw.T @ zt, zw.T @ yt, len(yt)
         squares[k] = yt @ yt if w is None else (w[rows] * yt) @ yt
+        same = np.flatnonzero(zt[0] == zt[-1])
+        flat[k, same] = (zt[:, same] == zt[0, same]).all(axis=0)
     if not (np.isfinite(W).all() and np.isfinite(squares).all()):
         raise where_not_finite(Z, y)
-    return Managed(W, X, squares, names, dates, Z.columns)
+    return Managed(W, X, squares, names, flat, dates, Z.columns)
 
 
 def numbers_of(
@@ -169,7 +173,8 @@ def appended(
             f"panel: {after.dates[0]} doesn't lie after {before.dates[-1]}, the last date; fit the whole panel anew."
         )
     parts = {
-        name: np.concatenate([getattr(before, name), getattr(after, name)]) for name in ("W", "X", "squares", "counts")
+        name: np.concatenate([getattr(before, name), getattr(after, name)])
+        for name in ("W", "X", "squares", "counts", "flat")
     }
     return Managed(**parts, dates=before.dates.append(after.dates), names=before.names)
 
@@ -213,3 +218,18 @@ def collinear(
         return list(panel.names[scale == 0])
     values, vectors = np.linalg.eigh(moments / np.outer(scale, scale))
     return [] if values[0] > 1e-10 else list(panel.names[np.abs(vectors[:, 0]) > 1e-4])
+
+# %% ../../nbs/models/managed.ipynb #75f040e6
+def warn_of_flat(
+    panel: Managed,
+) -> None:
+    "One line about characteristics that are the same for every name on some dates but not on others."
+    wide = panel.counts > 1
+    dates = panel.flat[wide].sum(axis=0)
+    if (odd := (dates > 0) & (dates < wide.sum())).any():
+        which = ", ".join(f"{name!r} on {count}" for name, count in zip(panel.names[odd], dates[odd], strict=True))
+        warnings.warn(
+            f"IPCA: the same for every name on some of the {len(panel)} dates: {which}; factors of those dates may "
+            f"explode: drop the dates, or the characteristic.",
+            stacklevel=4,
+        )
