@@ -22,7 +22,7 @@ from ..portfolio.sizing import equal_weights
 FACTORS = 2  # latent ones
 MONTHS = 120  # of each estimation
 LEAST_MONTHS = 60  # of them with enough names, or there is no opinion
-LEAST_NAMES = 5  # on a month end, or it doesn't count
+LEAST_NAMES = 10  # on a month end, or it doesn't count: more than there are instruments
 HISTORY_DAYS = 2804  # rows of prices: a year for the first characteristics, 120 months, and the month that is running
 
 # %% ../../nbs/strategies/model_driven.ipynb #bbcbb844
@@ -40,7 +40,8 @@ def market_model(
     if rows > 0:
         own, common = ([of[start : start + rows] for start in range(window)] for of in (returns, market))
         mean, middle = sum(own) / window, sum(common) / window
-        squares, products, spread = np.zeros(mean.shape), np.zeros(mean.shape), np.zeros(middle.shape)
+        squares, products = np.zeros(own[0].shape), np.zeros(own[0].shape)
+        spread = np.zeros(common[0].shape)
         for piece, moved in zip(own, common, strict=True):
             squares += (piece - mean) ** 2
             products += (piece - mean) * (moved - middle)
@@ -110,9 +111,9 @@ def worth(
         return None
     try:
         model = IPCA(FACTORS).fit_managed(window)
-    except PanelError as error:
+    except (PanelError, np.linalg.LinAlgError) as error:
         raise DataError(
-            f"ipca: the months {begin:%Y-%m} to {end:%Y-%m} can't be estimated from ({error}); give other names or prices, or "
+            f"ipca: the months {begin:%Y-%m} to {end:%Y-%m} can't be estimated from ({str(error).split(';')[0]}); give other names or prices, or "
             f"take ipca out of [strategy] sleeves."
         ) from None
     return pd.Series((model.gamma_ * model.risk_premium_).sum(axis=1), panel.names, name=f"{end:%Y-%m-%d}")
@@ -126,6 +127,10 @@ def score(
     due = prices.index[HISTORY_DAYS - 1 :]
     if due.empty:
         return expected
+    if prices.shape[1] < LEAST_NAMES:
+        raise DataError(
+            f"ipca: {prices.shape[1]} names, and the model needs {LEAST_NAMES}; give more, or take ipca out of [strategy] sleeves."
+        )
     ranks = instruments(prices)
     panel, ends = monthly_panel(prices, ranks), month_ends(prices)
     last = ends.searchsorted(due, side="right") - 1

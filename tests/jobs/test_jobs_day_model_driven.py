@@ -48,7 +48,7 @@ def test_one_line_gives_the_desk_to_the_model_and_live_equals_backtest(tmp_path)
     engine.dispose()
     backtested = weights(collect(settings).prices, recipe_of(settings), start="2022-10-03")
     same = backtested.loc[backtested.index >= first, live.columns]
-    assert len(live) == 4 and list(live.index) == list(same.index) and live.to_numpy().sum() > 0
+    assert len(live) == 5 and list(live.index) == list(same.index) and live.to_numpy().sum() > 0
     assert int((live.to_numpy() != same.to_numpy()).sum()) == 0
 
 

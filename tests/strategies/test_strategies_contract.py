@@ -8,7 +8,7 @@ from mlt_lib.data.sample import closes
 from mlt_lib.strategies import ensemble, low_volatility, model_driven, momentum
 
 PRICES = closes().iloc[-285:, :8]
-LONG = closes().iloc[-model_driven.HISTORY_DAYS - 30 :, :8]
+LONG = closes().iloc[-model_driven.HISTORY_DAYS - 30 :, :12]
 CUTS = (255, 268, 283)  # sessions known, a decision of one day more or less among them
 LOOSE = ensemble.Recipe(every="daily", rules=ensemble.Rules(max_weight_share=0.3))
 DRIVEN = ensemble.Recipe(("momentum", "ipca"), "daily", rules=ensemble.Rules(max_weight_share=0.3))

@@ -137,8 +137,13 @@ def test_a_young_name_and_one_with_a_hole_have_no_opinion():
 
 
 def test_too_few_names_or_months_are_no_opinion_and_the_decision_says_so():
-    few, _ = world(names=4)
-    assert score(few).isna().all().all()
+    few, _ = world(names=9)
+    with pytest.raises(DataError, match="ipca: 9 names, and the model needs 10; .*sleeves"):
+        score(few)
+    one_young = PRICES.iloc[-HISTORY_DAYS:, :10].copy()
+    one_young.iloc[:-300, 0] = np.nan  # nine names on most months
+    assert score(one_young).isna().all().all()
+    assert score(one_young * np.nan).isna().all().all()
     prices = PRICES.iloc[-HISTORY_DAYS:].copy()
     prices.iloc[: -1500 + 252] = np.nan  # 58 months or so are left
     assert score(prices).isna().all().all()
@@ -157,7 +162,7 @@ def test_too_short_a_history_names_the_number():
 
 
 def test_months_that_cannot_be_estimated_are_one_clear_line():
-    prices, _ = world(names=8)
+    prices, _ = world(names=12)
     ranks = instruments(prices)
     panel = monthly_panel(prices, ranks | {"twin": ranks["beta"]})
     end = model_driven.month_ends(prices)[-1]
