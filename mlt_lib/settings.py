@@ -123,7 +123,10 @@ class Strategy(Section):
     "What is decided, and when; the strategies stand on a heavier floor and are named here in words."
 
     name: Annotated[str, Check(one_of("ensemble"))] = "ensemble"
-    sleeves: Annotated[tuple[str, ...], Check(words(("momentum", "low_volatility")))] = ("momentum", "low_volatility")
+    sleeves: Annotated[tuple[str, ...], Check(words(("momentum", "low_volatility", "ipca")))] = (
+        "momentum",
+        "low_volatility",
+    )
     decide: Annotated[str, Check(one_of("daily", "weekly", "monthly"))] = "weekly"
     covariance_days: Annotated[int, Check(number("a whole number of sessions", 20, 2520, int))] = 252
     information_coefficient: Annotated[float, Check(number("a correlation", 0, 1, above=True))] = 0.05

@@ -98,7 +98,7 @@ SHARE = "must be a share of equity (1 is 100 %), above 0 and at most 1"
         ("[strategy]\nname = magic", "settings.ini: [strategy] name = magic: is unknown; allowed: ensemble."),
         (
             "[strategy]\nsleeves = momentun",
-            "settings.ini: [strategy] sleeves = momentun: momentun is unknown; allowed: momentum, low_volatility; "
+            "settings.ini: [strategy] sleeves = momentun: momentun is unknown; allowed: momentum, low_volatility, ipca; "
             "did you mean momentum?",
         ),
         (

@@ -21,14 +21,19 @@ from ..models.preparation import rank_map
 from ..portfolio.drift import drift
 from ..portfolio.optimize import Optimum, Rules, mean_variance
 from ..risk.covariance import ledoit_wolf
-from . import low_volatility, momentum
+from . import low_volatility, model_driven, momentum
 
 # %% ../../nbs/strategies/ensemble.ipynb #410c8515
 SLEEVES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "momentum": momentum.score,
     "low_volatility": low_volatility.score,
+    "ipca": model_driven.score,
 }
-_HISTORY = {"momentum": momentum.HISTORY_DAYS, "low_volatility": low_volatility.HISTORY_DAYS}
+_HISTORY = {
+    "momentum": momentum.HISTORY_DAYS,
+    "low_volatility": low_volatility.HISTORY_DAYS,
+    "ipca": model_driven.HISTORY_DAYS,
+}
 
 
 @dataclass(frozen=True)
@@ -113,8 +118,8 @@ def _best_book(evidence: _Evidence, row: int, held: pd.Series, recipe: Recipe) -
     investable = outlook.notna().to_numpy()
     if investable.sum() < 2:
         raise DataError(
-            f"decide: {investable.sum()} names have {recipe.covariance_days} complete returns and a score on "
-            f"{outlook.name:%Y-%m-%d}; a portfolio needs at least two."
+            f"decide: {investable.sum()} names have {recipe.covariance_days} complete returns and a score of "
+            f"{' or '.join(recipe.sleeves)} on {outlook.name:%Y-%m-%d}; a portfolio needs at least two."
         )
     outlook = outlook[investable]
     window = evidence.returns[row - recipe.covariance_days + 1 : row + 1, investable]

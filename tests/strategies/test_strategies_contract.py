@@ -5,23 +5,40 @@ import pandas as pd
 import pytest
 
 from mlt_lib.data.sample import closes
-from mlt_lib.strategies import ensemble, low_volatility, momentum
+from mlt_lib.strategies import ensemble, low_volatility, model_driven, momentum
 
 PRICES = closes().iloc[-285:, :8]
+LONG = closes().iloc[-model_driven.HISTORY_DAYS - 30 :, :12]
 CUTS = (255, 268, 283)  # sessions known, a decision of one day more or less among them
 LOOSE = ensemble.Recipe(every="daily", rules=ensemble.Rules(max_weight_share=0.3))
+DRIVEN = ensemble.Recipe(("momentum", "ipca"), "daily", rules=ensemble.Rules(max_weight_share=0.3))
 
 
 def daily_ensemble(prices):
     return ensemble.weights(prices, LOOSE)
 
 
+def driven_ensemble(prices):
+    return ensemble.weights(prices, DRIVEN)
+
+
 STRATEGIES = {
     "momentum": momentum.weights,
     "low_volatility": low_volatility.weights,
     "ensemble": daily_ensemble,
-    **{f"score of {name}": score for name, score in ensemble.SLEEVES.items()},
+    **{f"score of {name}": score for name, score in ensemble.SLEEVES.items() if name != "ipca"},
 }
+DRIVEN_BY_A_MODEL = {
+    "model_driven": model_driven.weights,
+    "score of ipca": model_driven.score,
+    "ensemble of momentum and ipca": driven_ensemble,
+}
+ROOMS = {"momentum": momentum, "low_volatility": low_volatility, "ipca": model_driven}
+
+
+def panel_for(name):
+    "As few prices as show the sleeve at work."
+    return LONG if name == "ipca" else PRICES
 
 
 def changed_rows(strategy, prices, cuts=CUTS):
@@ -43,6 +60,12 @@ def test_the_past_stays_as_it_was(name):
     assert changed_rows(STRATEGIES[name], PRICES) == []
 
 
+@pytest.mark.parametrize("name", DRIVEN_BY_A_MODEL)
+def test_the_past_of_an_estimated_strategy_stays_as_it_was(name):
+    cuts = [len(LONG) - 30 + k for k in (1, 6, 22)]  # 2022-12-28 is the last row: a month end lies between the cuts
+    assert changed_rows(DRIVEN_BY_A_MODEL[name], LONG, cuts) == []
+
+
 def peeking(prices):
     "Holds what will have risen by tomorrow."
     return momentum.equal_weights(prices.shift(-1) / prices - 1)
@@ -58,19 +81,21 @@ def test_a_strategy_that_peeks_is_caught(strategy):
     assert changed_rows(strategy, PRICES) == list(CUTS)
 
 
-@pytest.mark.parametrize("strategy", [momentum, low_volatility])
-def test_nothing_is_held_before_history_suffices(strategy):
-    held = strategy.weights(PRICES).sum(axis=1)
+@pytest.mark.parametrize("name", ROOMS)
+def test_nothing_is_held_before_history_suffices(name):
+    strategy = ROOMS[name]
+    held = strategy.weights(panel_for(name)).sum(axis=1)
     assert (held.iloc[: strategy.HISTORY_DAYS - 1] == 0).all()
     np.testing.assert_allclose(held.iloc[strategy.HISTORY_DAYS - 1 :], 1.0)
 
 
 @pytest.mark.parametrize("name", ensemble.SLEEVES)
 def test_the_stated_history_is_enough_to_the_bit_and_not_more_than_needed(name):
-    strategy = {"momentum": momentum, "low_volatility": low_volatility}[name]
-    whole, need = strategy.score(PRICES).iloc[-1], strategy.HISTORY_DAYS
-    assert strategy.score(PRICES.iloc[-need:]).iloc[-1].equals(whole)
-    assert strategy.score(PRICES.iloc[-need + 1 :]).iloc[-1].isna().all()
+    strategy, prices = ROOMS[name], panel_for(name)
+    whole, need = strategy.score(prices).iloc[-1], strategy.HISTORY_DAYS
+    assert whole.notna().all()
+    assert strategy.score(prices.iloc[-need:]).iloc[-1].equals(whole)
+    assert strategy.score(prices.iloc[-need + 1 :]).iloc[-1].isna().all()
 
 
 def test_a_name_without_history_is_not_held():

@@ -70,8 +70,8 @@ def test_the_decision_is_its_formula_written_out():
     recipe = Recipe()
     decision = decide(PRICES, CASH, recipe)
     scores = {}
-    for name, score in SLEEVES.items():
-        ranks = score(PRICES).iloc[-1].rank()
+    for name in recipe.sleeves:
+        ranks = SLEEVES[name](PRICES).iloc[-1].rank()
         scores[name] = (ranks - 1) / (len(ranks) - 1) - 0.5
     combined = sum(scores.values()) / 2
     np.testing.assert_allclose(decision.scores["combined"], combined, atol=1e-12)
@@ -161,7 +161,7 @@ def test_what_cannot_be_decided_is_said():
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ({"sleeves": ("momentun",)}, "momentum, low_volatility"),
+        ({"sleeves": ("momentun",)}, "momentum, low_volatility, ipca"),
         ({"sleeves": ()}, "at least one"),
         ({"sleeves": ("momentum", "momentum")}, "each once"),
         ({"every": "hourly"}, "weekly"),
@@ -183,6 +183,7 @@ def test_history_follows_the_recipe():
     assert history_days() == 253
     assert history_days(Recipe(covariance_days=400)) == 401
     assert history_days(Recipe(covariance_days=20, sleeves=("momentum",))) == 253
+    assert history_days(Recipe(sleeves=("momentum", "ipca"))) == 2804
 
 
 def test_every_rhythm_and_a_start_and_progress():
