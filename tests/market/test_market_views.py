@@ -236,7 +236,9 @@ def test_live_computes_the_same_bits_from_the_rows_it_says_it_needs(name):
             assert view(short).iloc[-1].equals(FOUND[name].iloc[row - 1]), (row, spare)
 
 
-@pytest.mark.parametrize("name", sorted(set(PRICE_VIEWS) - {"illiquidity"}))  # which takes nine tenths of a window for enough
+@pytest.mark.parametrize(
+    "name", sorted(set(PRICE_VIEWS) - {"illiquidity"})
+)  # which takes nine tenths of a window for enough
 def test_one_row_less_is_too_little(name):
     view = PRICE_VIEWS[name]
     assert FOUND[name].iloc[-1].notna().any()
