@@ -6,6 +6,7 @@
 __all__ = ['leaf_columns', 'independent', 'TreeInstrumentIPCA']
 
 # %% ../../nbs/models/tree_instruments.ipynb #a736b18e
+import warnings
 from typing import Any, Self
 
 import numpy as np
@@ -88,7 +89,9 @@ class TreeInstrumentIPCA(RegressorMixin, BaseEstimator):
         penalty = np.r_[np.zeros(len(self.names_)), np.full(len(kept) - len(self.names_), self.ridge)]
         self.ipca_ = IPCA(self.n_factors, tol=self.tol, max_iter=self.max_iter, ridge=penalty)
         weights = None if sample_weight is None else np.asarray(sample_weight)[~early]
-        self.ipca_.fit(wide[self.columns_], pd.Series(r[~early], wide.index), weights)
+        with warnings.catch_warnings():  # a leaf may be empty on a date; the ridge holds its loading
+            warnings.filterwarnings("ignore", message="IPCA: the same for every name")
+            self.ipca_.fit(wide[self.columns_], pd.Series(r[~early], wide.index), weights)
         for name in ("gamma_", "factors_", "risk_premium_", "total_r2_", "predictive_r2_", "n_iter_"):
             setattr(self, name, getattr(self.ipca_, name))
         self.feature_names_in_, self.n_features_in_ = np.asarray(self.names_, dtype=object), len(self.names_)
